@@ -1,0 +1,278 @@
+"""The command line: `python -m cxrmodels`. Thin: every command calls what the pages call too."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cxrmodels import NOTICE, __version__
+from cxrmodels.datasets.manifest import DATA_VARIABLE, ManifestError, data_folder
+from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
+from cxrmodels.zoo import SPECS, ModelError, check_weights, read_card, shipped, spec, weights_folder
+
+if TYPE_CHECKING:
+    from cxrmodels.engine import Engine
+    from cxrmodels.training.fit import EpochReport
+
+PREDICTION_COLUMNS = ("file", "model", "finding", "probability", "decision", "gate", "error")
+
+_OK, _SOME_FAILED, _USAGE = 0, 1, 2
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    rows = []
+    for key, model in SPECS.items():
+        row: dict[str, Any] = {
+            "key": key,
+            "title": model.title,
+            "findings": list(model.findings),
+            "available": False,
+            "weights_sha256": None,
+            "parameters": None,
+            "training_sources": None,
+        }
+        try:
+            card, _ = check_weights(key)
+        except ModelError as error:
+            row["reason"] = str(error)
+        else:
+            row |= {
+                "available": True,
+                "weights_sha256": card.weights_sha256,
+                "parameters": card.parameters,
+                "training_sources": list(card.training_sources),
+            }
+        rows.append(row)
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            state = f"{row['parameters']:>12,} parameters" if row["available"] else "       not shipped       "
+            print(f"{row['key']:<16}{state}   {', '.join(row['findings'])}")
+    return _OK
+
+
+def _engines(names: str) -> dict[str, Engine]:
+    """Load the models named, or all that are shipped.
+
+    Raises:
+        ModelError: one of them cannot be had, or none is shipped.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from cxrmodels.engine import Engine
+    from cxrmodels.zoo import load
+
+    keys: Iterable[str] = shipped() if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
+    for key in keys:
+        spec(key)
+    if not keys:
+        raise ModelError(
+            "No model is shipped here. Restore the weights folder from the repository, or make a model with "
+            "'python -m cxrmodels train KEY'."
+        )
+    return {key: Engine(load(key)) for key in keys}
+
+
+def _read(name: str) -> Radiograph:
+    """Read a film from disk.
+
+    Raises:
+        RadiographError: it cannot be read, for whatever reason.
+    """
+    try:
+        data = Path(name).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RadiographError(
+            f"The file cannot be opened ({reason}). Check its name and that you may read it."
+        ) from None
+    return read_radiograph(data, name)
+
+
+def _progress(done: int, total: int, what: str) -> None:
+    if sys.stderr.isatty() and total > 1:
+        print(f"\r{done}/{total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
+    engines = _engines(arguments.models)
+    from cxrmodels.inference import predict
+
+    failed = False
+    with ExitStack() as stack:
+        out = sys.stdout
+        if arguments.output:
+            out = stack.enter_context(Path(arguments.output).open("w", encoding="utf-8", newline=""))
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(PREDICTION_COLUMNS)
+        for number, name in enumerate(arguments.files, start=1):
+            try:
+                radiograph = _read(name)
+            except RadiographError as error:
+                failed = True
+                writer.writerow((name, "", "", "", "", "", str(error)))
+                _say(f"{ascii(name)[1:-1][:200]}: {error}")
+                continue
+            for key, engine in engines.items():
+                prediction, _ = predict(engine, radiograph)
+                for finding, probability in zip(prediction.findings, prediction.probabilities, strict=True):
+                    writer.writerow((name, key, finding, f"{probability:.6f}", prediction.decision, "", ""))
+            _progress(number, len(arguments.files), "films")
+    _say(NOTICE)
+    return _SOME_FAILED if failed else _OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from cxrmodels.explain.saliency import saliency
+    from cxrmodels.inference import predict
+    from cxrmodels.plots import overlay_png
+
+    radiograph = _read(arguments.file)
+    engines = _engines(arguments.models)
+    folder = Path(arguments.output)
+    folder.mkdir(parents=True, exist_ok=True)
+    for key, engine in engines.items():
+        prediction, output = predict(engine, radiograph)
+        finding = arguments.finding or prediction.findings[prediction.top]
+        if finding not in prediction.findings:
+            _say(f"{key} does not answer {finding}; it answers {', '.join(prediction.findings)}.")
+            continue
+        heat = saliency(engine, radiograph, output, finding, arguments.method)
+        path = folder / f"{Path(radiograph.name).stem}-{key}-{finding}-{arguments.method}.png"
+        path.write_bytes(overlay_png(radiograph.pixels, heat.heat, opacity=0.5))
+        print(path)
+    _say(NOTICE)
+    return _OK
+
+
+def _data_folder(arguments: argparse.Namespace) -> Path:
+    folder = Path(arguments.data) if arguments.data else data_folder()
+    if folder is None:
+        raise ManifestError(f"No data folder is named. Set {DATA_VARIABLE} to one, or give --data FOLDER.")
+    return folder
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from platformdirs import user_data_path
+
+    spec(arguments.key)
+    folder = _data_folder(arguments)
+    work = Path(arguments.work) if arguments.work else user_data_path("cxrmodels") / "training" / arguments.key
+    _say(f"Training {arguments.key}. Killed, it goes on from {work} when started again.")
+    from cxrmodels.training.ship import train
+
+    def report(epoch: EpochReport) -> None:
+        left = (epoch.epochs - epoch.epoch) * epoch.seconds
+        _say(
+            f"stage {epoch.stage + 1}, epoch {epoch.epoch}/{epoch.epochs}: loss {epoch.training_loss:.4f}, "
+            f"validation loss {epoch.validation_loss:.4f}, validation balanced accuracy "
+            f"{epoch.validation_accuracy:.4f} ({epoch.seconds:.0f} s; {left / 60:.0f} min left in this stage)"
+        )
+
+    card = train(
+        arguments.key,
+        data=folder,
+        weights=Path(arguments.output) if arguments.output else weights_folder(),
+        work=work,
+        seed=arguments.seed,
+        report=report,
+    )
+    for summary in card.metrics:
+        figures = ", ".join(
+            f"{name} {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
+            for name, value in summary["metrics"].items()
+            if value
+        )
+        print(f"{summary['name']} ({summary['films']} films): {figures}")
+    return _OK
+
+
+def _data_status(arguments: argparse.Namespace) -> int:
+    from cxrmodels.datasets.manifest import read_manifest
+
+    films = read_manifest(_data_folder(arguments))
+    counts: dict[tuple[str, str, str], int] = {}
+    for film in films:
+        place = (film.source, film.split, film.finding)
+        counts[place] = counts.get(place, 0) + 1
+    for (source, split, finding), count in sorted(counts.items()):
+        print(f"{source:<14}{split:<11}{finding:<22}{count:>7,}")
+    return _OK
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    print(read_card(arguments.key).to_json(), end="")
+    return _OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m cxrmodels", description=f"Chest X-ray classifiers. {NOTICE}")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    models = command("models", _models, "List the models.")
+    models.add_argument("--json", action="store_true", help="as JSON")
+
+    card = command("card", _card, "Print a model's card.")
+    card.add_argument("key", metavar="KEY")
+
+    predict = command("predict", _predict, "What the models say of films, as CSV.")
+    predict.add_argument("files", nargs="+", metavar="FILE")
+    predict.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
+    predict.add_argument("--output", metavar="FILE.csv", help="write there instead of to standard output")
+
+    explain = command("explain", _explain, "Heat maps of a film over it, as PNG files.")
+    explain.add_argument("file", metavar="FILE")
+    explain.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
+    explain.add_argument("--finding", help="by default each model's likeliest")
+    explain.add_argument("--method", default="grad_cam", choices=("grad_cam", "grad_cam_plus_plus", "layer_cam"))
+    explain.add_argument("--output", default=".", metavar="FOLDER")
+
+    train = command("train", _train, "Train a model by its recipe and write weights, card and predictions.")
+    train.add_argument("key", metavar="KEY", help=f"one of {', '.join(SPECS)}")
+    train.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
+    train.add_argument("--output", metavar="FOLDER", help="weights folder (default: the one that is served)")
+    train.add_argument("--work", metavar="FOLDER", help="where an unfinished training is kept")
+    train.add_argument("--seed", type=int, default=0)
+
+    data = commands.add_parser("data", help="The films on this machine.", description="The films on this machine.")
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    status = actions.add_parser("status", help="what the data folder holds")
+    status.add_argument("--data", metavar="FOLDER")
+    status.set_defaults(run=_data_status)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status: 0 done, 1 some or all of it failed, 2 wrong usage."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except ModelError as error:
+        _say(str(error))
+        return _USAGE if "Unknown model" in str(error) else _SOME_FAILED
+    except (RadiographError, ManifestError, ValueError, OSError) as error:
+        _say(str(error))
+        return _SOME_FAILED
+    except BrokenPipeError:
+        return _SOME_FAILED
+    except KeyboardInterrupt:
+        _say("Stopped.")
+        return 130

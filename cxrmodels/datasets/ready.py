@@ -1,0 +1,85 @@
+"""Films that are ready to look at: phantoms always, real ones where there is a data folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from cxrmodels.datasets.manifest import Film, read_manifest
+from cxrmodels.findings import TITLES
+from cxrmodels.phantom import FINDINGS, PATTERNS, phantom
+from cxrmodels.radiograph import Radiograph, read_radiograph
+
+_PHANTOM_SIZE = 512
+_PHANTOM_SEED = 2020
+_SHOWN_FINDINGS = ("covid19", "normal", "bacterial_pneumonia", "viral_pneumonia", "tuberculosis")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyFilm:
+    """A film to click on. `source` is None for a phantom; `open` reads or draws it."""
+
+    key: str
+    title: str
+    detail: str
+    source: str | None
+    open: Callable[[], Radiograph]
+
+
+def phantom_films() -> tuple[ReadyFilm, ...]:
+    """One synthetic film a finding, always the same ones."""
+
+    def opener(finding: str) -> Callable[[], Radiograph]:
+        # Difficulty 0.2: a first look should show what is drawn.
+        return lambda: phantom(finding, seed=_PHANTOM_SEED, size=_PHANTOM_SIZE, difficulty=0.2).radiograph()
+
+    return tuple(
+        ReadyFilm(
+            f"phantom/{finding}", f"Synthetic: {PATTERNS[finding]}", "Drawn by this program", None, opener(finding)
+        )
+        for finding in FINDINGS
+    )
+
+
+def real_films(folder: Path, count: int = 8) -> tuple[ReadyFilm, ...]:
+    """Held-out films of a data folder, each of another source and finding, always the same ones.
+
+    Films no shipped model has learnt from come first within a finding: that is where it gets interesting.
+    """
+    held_out: dict[tuple[str, str], Film] = {}
+    for film in sorted(_films(folder), key=lambda film: film.sha256):
+        if film.split in ("test", "external"):
+            held_out.setdefault((film.finding, film.source), film)
+    rounds = [
+        sorted((film for (finding, _), film in held_out.items() if finding == wanted), key=lambda film: film.split)
+        for wanted in _SHOWN_FINDINGS
+    ]
+    chosen: list[Film] = []
+    for turn in range(max(map(len, rounds), default=0)):
+        chosen += [films[turn] for films in rounds if turn < len(films)]
+    return tuple(
+        ReadyFilm(film.image_id, TITLES[film.finding], f"Source: {film.source}", film.source, _opener(film))
+        for film in chosen[:count]
+    )
+
+
+def _opener(film: Film) -> Callable[[], Radiograph]:
+    return lambda: read_radiograph(film.path.read_bytes(), film.path.name)
+
+
+@lru_cache(maxsize=2)
+def _films(folder: Path) -> Sequence[Film]:
+    return read_manifest(folder)
+
+
+def source_of(folder: Path | None, sha256: str) -> str | None:
+    """The source of a film, told from its content; None when the data folder does not list it.
+
+    Args:
+        sha256: hex digest of the file's bytes.
+    """
+    if folder is None:
+        return None
+    return next((film.source for film in _films(folder) if sha256.startswith(film.sha256)), None)

@@ -1,0 +1,120 @@
+"""Stored predictions: what a model answered on every held-out film, as logits, in `predictions.csv.gz`."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.special import softmax
+
+from cxrmodels.findings import TITLES, index_of
+
+_COLUMNS = ("image_id", "source", "split", "group_id", "finding", "age_group", "view")
+
+
+class PredictionsError(ValueError):
+    """A predictions file is not what it should be; the message names row and column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A model's answers on labelled films.
+
+    Attributes:
+        findings: the model's K findings, in the order of the logits.
+        image_ids, sources, splits, groups, labels, age_groups, views: one string a film, (N,). `labels` are
+            findings as the data set states them; they need not be among the model's.
+        logits: float32 (N, K).
+    """
+
+    findings: tuple[str, ...]
+    image_ids: np.ndarray
+    sources: np.ndarray
+    splits: np.ndarray
+    groups: np.ndarray
+    labels: np.ndarray
+    age_groups: np.ndarray
+    views: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def where(self, mask: np.ndarray) -> Evaluation:
+        """The films that `mask`, bool (N,), selects."""
+        return Evaluation(
+            self.findings,
+            *(getattr(self, name)[mask] for name in self.__slots__ if name != "findings"),
+        )
+
+    def y_true(self) -> np.ndarray:
+        """Position of each film's label among the findings, int (N,); -1 where the model has no answer for it."""
+        positions = {label: index_of(str(label), self.findings) for label in np.unique(self.labels)}
+        return np.array([-1 if (p := positions[label]) is None else p for label in self.labels], dtype=np.int64)
+
+    def probabilities(self, temperature: float = 1.0) -> np.ndarray:
+        """Calibrated probabilities, float64 (N, K), each row summing to one."""
+        scaled: np.ndarray = softmax(self.logits.astype(np.float64) / temperature, axis=1)
+        return scaled
+
+
+def write_predictions(evaluation: Evaluation, path: Path) -> None:
+    """Write a predictions file. Equal predictions give equal bytes: the gzip header carries no time."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *(f"logit_{finding}" for finding in evaluation.findings)])
+    strings = zip(
+        evaluation.image_ids,
+        evaluation.sources,
+        evaluation.splits,
+        evaluation.groups,
+        evaluation.labels,
+        evaluation.age_groups,
+        evaluation.views,
+        strict=True,
+    )
+    for words, row in zip(strings, evaluation.logits, strict=True):
+        writer.writerow([*words, *(f"{value:.4f}" for value in row)])
+    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def read_predictions(path: Path) -> Evaluation:
+    """Read a predictions file.
+
+    Raises:
+        PredictionsError: missing, damaged, or a cell is not what its column asks for.
+    """
+    try:
+        text = gzip.decompress(path.read_bytes()).decode()
+    except FileNotFoundError:
+        raise PredictionsError(f"There is no {path.name} in {path.parent.name}.") from None
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise PredictionsError(f"{path.parent.name}/{path.name} is damaged ({type(error).__name__}).") from error
+    rows = list(csv.reader(text.splitlines()))
+    header, body = (rows[0], rows[1:]) if rows else ([], [])
+    findings = tuple(name.removeprefix("logit_") for name in header if name.startswith("logit_"))
+    if tuple(header) != (*_COLUMNS, *(f"logit_{f}" for f in findings)) or len(findings) < 2:
+        raise PredictionsError(
+            f"{path.name} has the columns {', '.join(header) or '(none)'}; expected {', '.join(_COLUMNS)} and at "
+            "least two named logit_FINDING."
+        )
+    unknown = [finding for finding in findings if finding not in TITLES]
+    if unknown:
+        raise PredictionsError(f"{path.name}: unknown findings {', '.join(unknown)}; known: {', '.join(TITLES)}.")
+    for number, row in enumerate(body, start=2):
+        if len(row) != len(header):
+            raise PredictionsError(f"{path.name}, row {number}: {len(row)} cells, expected {len(header)}.")
+    try:
+        logits = np.array([row[len(_COLUMNS) :] for row in body], dtype=np.float32).reshape(-1, len(findings))
+    except ValueError as error:
+        raise PredictionsError(f"{path.name}: a logit is not a number ({error}).") from error
+    if not np.isfinite(logits).all():
+        number = int(np.flatnonzero(~np.isfinite(logits).all(1))[0]) + 2
+        raise PredictionsError(f"{path.name}, row {number}: a logit is not finite.")
+    words = np.array([row[: len(_COLUMNS)] for row in body], dtype=np.str_).reshape(-1, len(_COLUMNS))
+    image_ids, sources, splits, groups, labels, age_groups, views = words.T
+    return Evaluation(findings, image_ids, sources, splits, groups, labels, age_groups, views, logits)

@@ -1,0 +1,73 @@
+"""What a reader takes along from the X-ray page: all numbers as CSV, all heat maps as one picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+
+from cxrmodels import NOTICE
+from cxrmodels.inference import Prediction
+
+COLUMNS = (
+    "file",
+    "film_sha256",
+    "source",
+    "model",
+    "weights_sha256",
+    "training_sources",
+    "source_seen_in_training",
+    "finding",
+    "logit",
+    "probability",
+    "decision",
+    "threshold",
+    "gate",
+    "error",
+    "notice",
+)
+
+
+def seen(training_sources: Iterable[str], source: str | None) -> str:
+    """`yes`, `no`, or `unknown` when it is not known where a film comes from."""
+    if source is None:
+        return "unknown"
+    return "yes" if source in training_sources else "no"
+
+
+def _harmless(cell: str) -> str:
+    """A spreadsheet runs a cell that begins like a formula; a quote in front makes it text (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def predictions_csv(
+    file: str, film_sha256: str, source: str | None, predictions: Iterable[Prediction], failures: dict[str, str]
+) -> str:
+    """All numbers of one film: a row for every model and finding, and one for every model that failed.
+
+    Args:
+        file: the film's name.
+        source: where the film comes from, if that is known.
+        failures: model key -> its error.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    name = _harmless(file)
+    for one in predictions:
+        about = (
+            name,
+            film_sha256,
+            source or "",
+            one.model,
+            one.weights_sha256,
+            " ".join(one.training_sources),
+            seen(one.training_sources, source),
+        )
+        for finding, logit, probability in zip(one.findings, one.logits, one.probabilities, strict=True):
+            writer.writerow(
+                (*about, finding, f"{logit:.4f}", f"{probability:.6f}", one.decision, one.threshold, "", "", NOTICE)
+            )
+    for model, error in failures.items():
+        writer.writerow((name, film_sha256, source or "", model, *[""] * 9, error, NOTICE))
+    return stream.getvalue()

@@ -1,0 +1,55 @@
+"""Layers that several networks share. Each one is named: Keras' automatic names depend on what else runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keras import KerasTensor, Model, layers
+
+Size = int | tuple[int, int]
+
+
+def film_input(size: int, channels: int) -> KerasTensor:
+    """The input of every network: (batch, size, size, channels), 0-1, air dark."""
+    return layers.Input((size, size, channels), name="film")
+
+
+def conv_bn(
+    x: KerasTensor,
+    name: str,
+    filters: int,
+    kernel: Size,
+    *,
+    strides: int = 1,
+    padding: str = "same",
+    activation: str | None = "relu",
+    momentum: float = 0.97,
+    epsilon: float = 1e-3,
+    scale: bool = True,
+    use_bias: bool = False,
+) -> KerasTensor:
+    """Convolution, batch normalisation, activation: `name`, `name`_bn, `name`_act.
+
+    The batch normalisation forgets faster than Keras' default (0.99): a run here has hundreds of steps, not
+    hundreds of thousands, and slow averages would lag behind the weights.
+    """
+    x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=use_bias, name=name)(x)
+    x = layers.BatchNormalization(momentum=momentum, epsilon=epsilon, scale=scale, name=f"{name}_bn")(x)
+    return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
+
+
+def pooled_head(x: KerasTensor, outputs: int, dropout: float) -> KerasTensor:
+    """Global average pooling, dropout, dense: the usual end of a transfer-learning network."""
+    x = layers.GlobalAveragePooling2D(name="pooling")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    return logits(x, outputs)
+
+
+def logits(x: KerasTensor, outputs: int, **options: Any) -> KerasTensor:
+    """The last layer: one logit a finding, no activation, float32 also under mixed precision."""
+    return layers.Dense(outputs, dtype="float32", name="logits", **options)(x)
+
+
+def network(inputs: KerasTensor, outputs: KerasTensor, name: str) -> Model:
+    """A flat functional model. Flat, because Grad-CAM and its kin cannot reach into nested ones."""
+    return Model(inputs, outputs, name=name)

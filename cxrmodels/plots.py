@@ -1,0 +1,181 @@
+"""Numbers in, pictures out: plotly figures, and heat maps laid over radiographs. Knows values only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from cxrmodels import NOTICE
+from cxrmodels.findings import TITLES
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+COLOURS: dict[str, str] = {
+    "normal": "#009E73",
+    "covid19": "#D55E00",
+    "bacterial_pneumonia": "#0072B2",
+    "viral_pneumonia": "#E69F00",
+    "pneumonia": "#56B4E9",
+}
+"""Finding -> colour everywhere (Okabe and Ito 2008: told apart with any colour vision)."""
+
+OTHER_COLOUR = "#8A8A8A"
+_FILM_BLACK = (10, 10, 12)
+
+
+def percent(probability: float) -> str:
+    """A probability, 0-1, as a reader wants it: whole per cent, never a false 0 or 100."""
+    if probability < 0.01:
+        return "< 1 %"
+    if probability > 0.99:
+        return "> 99 %"
+    return f"{100 * probability:.0f} %"
+
+
+@lru_cache(maxsize=1)
+def _magma() -> np.ndarray:
+    """The perceptual colour map magma: float32 (256, 3), 0-255."""
+    from plotly.colors import hex_to_rgb, sequential
+
+    anchors = np.array([hex_to_rgb(colour) for colour in sequential.Magma], np.float32)
+    positions = np.linspace(0, len(anchors) - 1, 256)
+    channels = [np.interp(positions, np.arange(len(anchors)), anchors[:, channel]) for channel in range(3)]
+    return np.stack(channels, axis=1).astype(np.float32)
+
+
+def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
+    """A heat map over its film: transparent where there is nothing, up to `opacity` where it is hottest.
+
+    Args:
+        pixels: float (H, W), 0-1.
+        heat: float (H, W), 0-1.
+        opacity: 0 to 1.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    alpha = (opacity * np.clip(heat, 0, 1))[..., None]
+    colour = _magma()[np.clip(np.rint(heat * 255), 0, 255).astype(int)]
+    mixed = (1 - alpha) * (255 * pixels)[..., None] + alpha * colour
+    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+
+
+def png(picture: np.ndarray) -> bytes:
+    """uint8 (H, W) or (H, W, 3) as PNG."""
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def overlay_png(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> bytes:
+    """`overlay` as PNG."""
+    return png(overlay(pixels, heat, opacity))
+
+
+def heat_legend_png(width: int = 240, height: int = 12) -> bytes:
+    """The colours of a heat map from nothing (left) to its strongest place (right), as PNG."""
+    return overlay_png(np.zeros((height, width)), np.tile(np.linspace(0, 1, width), (height, 1)), 1.0)
+
+
+def contact_sheet_png(pictures: Sequence[tuple[str, str, np.ndarray]], heading: str, cell: int = 360) -> bytes:
+    """Pictures in a grid, each over its two lines of text, the notice at the foot.
+
+    Args:
+        pictures: (first line, second line, uint8 (h, w, 3)) each.
+        heading: line at the top.
+        cell: width of a picture in pixels.
+    """
+    columns = min(3, max(1, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    margin, text = 16, 44
+    sheet = Image.new(
+        "RGB", (columns * (cell + margin) + margin, rows * (cell + text + margin) + margin + 2 * text), _FILM_BLACK
+    )
+    draw = ImageDraw.Draw(sheet)
+    large, small = ImageFont.load_default(16), ImageFont.load_default(13)
+    draw.text((margin, margin), _drawable(heading), fill="white", font=large)
+    for number, (first, second, picture) in enumerate(pictures):
+        left = margin + (number % columns) * (cell + margin)
+        top = text + (number // columns) * (cell + text + margin)
+        image = Image.fromarray(picture)
+        image.thumbnail((cell, cell))
+        sheet.paste(image, (left + (cell - image.width) // 2, top + (cell - image.height) // 2))
+        draw.text((left, top + cell + 4), _drawable(first), fill="white", font=large)
+        draw.text((left, top + cell + 24), _drawable(second), fill="#B8B8BC", font=small)
+    draw.text((margin, sheet.height - text + 8), NOTICE, fill="white", font=large)
+    stream = io.BytesIO()
+    sheet.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _drawable(text: str) -> str:
+    """Pillow's own font knows Latin letters only; anything else becomes a question mark instead of a box."""
+    return text.encode("latin-1", "replace").decode("latin-1")
+
+
+def _quiet(figure: Figure, height: int) -> Figure:
+    figure.update_layout(
+        height=height, margin={"l": 0, "r": 36, "t": 4, "b": 4}, showlegend=False, bargap=0.35, dragmode=False
+    )
+    return figure
+
+
+def probability_bars(findings: Sequence[str], probabilities: Sequence[float]) -> Figure:
+    """One horizontal bar a finding, labelled with its per cent."""
+    from plotly.graph_objects import Bar, Figure
+
+    figure = Figure(
+        Bar(
+            x=list(probabilities),
+            y=[TITLES[finding] for finding in findings],
+            orientation="h",
+            marker_color=[COLOURS.get(finding, OTHER_COLOUR) for finding in findings],
+            text=[percent(probability) for probability in probabilities],
+            textposition="outside",
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(range=[0, 1.12], visible=False, fixedrange=True)
+    figure.update_yaxes(autorange="reversed", fixedrange=True, showgrid=False, ticks="", automargin=True)
+    return _quiet(figure, 30 * len(findings) + 16)
+
+
+def agreement_dots(titles: Sequence[str], probabilities: Sequence[float | None], calls: Sequence[str]) -> Figure:
+    """P(COVID-19) of every network on one axis; the shape repeats what each calls: COVID-19, something else, not sure.
+
+    Args:
+        titles: network names.
+        probabilities: 0-1; None while a network is still at work.
+        calls: `covid19`, `other` or `not sure` each.
+    """
+    from plotly.graph_objects import Figure, Scatter
+
+    symbols = {"covid19": "circle", "other": "square-open", "not sure": "diamond-open"}
+    colours = {"covid19": COLOURS["covid19"], "other": OTHER_COLOUR, "not sure": OTHER_COLOUR}
+    figure = Figure(
+        Scatter(
+            x=list(probabilities),
+            y=list(titles),
+            mode="markers+text",
+            marker={
+                "size": 13,
+                "symbol": [symbols[call] for call in calls],
+                "color": [colours[call] for call in calls],
+                "line": {"width": 2},
+            },
+            text=["" if value is None else percent(value) for value in probabilities],
+            textposition=["middle left" if (value or 0) > 0.85 else "middle right" for value in probabilities],
+            cliponaxis=False,
+            hovertemplate="%{y}: %{x:.1%}<extra></extra>",
+        )
+    )
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True)
+    figure.update_yaxes(autorange="reversed", fixedrange=True, ticks="", automargin=True)
+    return _quiet(figure, 34 * len(titles) + 44)

@@ -1,0 +1,234 @@
+"""The fitting loop: staged, seeded, resumable after a kill, on whatever Keras backend there is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.special import log_softmax
+
+from cxrmodels.datasets.manifest import Film, data_hash
+from cxrmodels.networks import build
+from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
+from cxrmodels.training.recipes import Recipe, Stage
+from cxrmodels.zoo import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """What one epoch gave. Losses are cross-entropies in nats, accuracies 0-1, validation classes weighing alike."""
+
+    stage: int
+    epoch: int
+    epochs: int
+    training_loss: float
+    training_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+    seconds: float
+
+
+@keras.saving.register_keras_serializable("cxrmodels")
+class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate: up in a straight line over the first twentieth of `steps`, then a half cosine down to 1 %."""
+
+    def __init__(self, peak: float, steps: int) -> None:
+        self.peak, self.steps = peak, steps
+
+    def __call__(self, step: Any) -> Any:
+        step = keras.ops.cast(step, "float32")
+        warm = max(1.0, self.steps / 20)
+        done = keras.ops.clip((step - warm) / max(1.0, self.steps - warm), 0.0, 1.0)
+        falling = self.peak * (0.01 + 0.99 * 0.5 * (1 + keras.ops.cos(math.pi * done)))
+        return keras.ops.where(step < warm, self.peak * (step + 1) / warm, falling)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"peak": self.peak, "steps": self.steps}
+
+
+def carry_weights(source: keras.Model, target: keras.Model) -> list[str]:
+    """Copy layer weights by name wherever all shapes agree; names the layers that start afresh."""
+    fresh = []
+    for layer in target.layers:
+        values = source.get_layer(layer.name).get_weights()
+        if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights]:
+            layer.set_weights(values)
+        else:
+            fresh.append(layer.name)
+    return fresh
+
+
+def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
+    rate = WarmCosine(stage.learning_rate, steps)
+    if recipe.optimizer == "rmsprop":
+        return keras.optimizers.RMSprop(rate)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def _validate(network: keras.Model, images: np.ndarray, labels: np.ndarray, channels: int) -> tuple[float, float]:
+    """Cross-entropy and accuracy, each class weighing alike: what balanced training aims at."""
+    logits = predict_logits(network, images, channels)
+    losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    hits = logits.argmax(1) == labels
+    classes = [labels == label for label in np.unique(labels)]
+    return (
+        float(np.mean([losses[members].mean() for members in classes])),
+        float(np.mean([hits[members].mean() for members in classes])),
+    )
+
+
+class _Checkpoint:
+    """The state of a fit in one folder: network with optimiser, best weights, how far it got."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model, self.best = folder / "model.keras", folder / "best.weights.h5"
+        self._state = folder / "state.json"
+
+    def read(self) -> dict[str, Any] | None:
+        if not (self._state.is_file() and self.model.is_file()):
+            return None
+        state: dict[str, Any] = json.loads(self._state.read_text())
+        return state
+
+    def write(self, network: keras.Model, state: dict[str, Any], *, best: bool) -> None:
+        """Each file is complete before it takes its name; the state comes last and so never runs ahead."""
+        if best:
+            partial = self.best.with_name("partial.weights.h5")
+            network.save_weights(partial)
+            os.replace(partial, self.best)
+        partial = self.model.with_name("partial.keras")
+        network.save(partial)
+        os.replace(partial, self.model)
+        partial = self._state.with_name("partial.json")
+        partial.write_text(json.dumps(state))
+        os.replace(partial, self._state)
+
+
+def _identity(spec: ModelSpec, recipe: Recipe, seed: int, films: Sequence[Film]) -> str:
+    """Names one training: only the same one may go on from its checkpoint."""
+    text = f"{spec.key} {spec.network} {spec.findings} {spec.preprocessing} {recipe} {seed} {data_hash(films)}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fit(
+    spec: ModelSpec,
+    recipe: Recipe,
+    training: Sequence[Film],
+    validation: Sequence[Film],
+    *,
+    seed: int,
+    folder: Path,
+    report: Callable[[EpochReport], None],
+) -> tuple[keras.Model, float]:
+    """Train a model's network by its recipe.
+
+    After every epoch the state goes to `folder`; called again with the same folder after a kill, it goes on
+    after the last whole epoch. The weights with the least validation loss of the last stage are returned.
+
+    Args:
+        spec: the model.
+        recipe: how to train it; the last stage's size must be the spec's.
+        training: films to learn from; those it cannot answer are left out.
+        validation: films that choose the epoch.
+        seed: of initial weights, order and augmentation.
+        folder: where the state goes.
+        report: called after each epoch.
+
+    Returns:
+        The network, and the seconds all epochs took (kills included).
+
+    Raises:
+        ValueError: the recipe ends at another size than the model's, a class has no film, or the folder holds
+            another training.
+        RadiographError: a film cannot be read.
+    """
+    if recipe.stages[-1].size != spec.input_size:
+        raise ValueError(
+            f"The recipe of {spec.key} ends at {recipe.stages[-1].size} px, the model takes {spec.input_size} px."
+        )
+    keras.utils.set_random_seed(seed)
+    checkpoint = _Checkpoint(folder)
+    identity = _identity(spec, recipe, seed, [*training, *validation])
+    start: dict[str, Any] = {"identity": identity, "stage": 0, "epoch": 0, "best": math.inf, "seconds": 0.0}
+    state = checkpoint.read() or start
+    if state["identity"] != identity:
+        raise ValueError(
+            f"{folder} holds an unfinished training of another recipe, seed or data. Remove it to start afresh."
+        )
+    outputs = len(spec.findings)
+    network = keras.models.load_model(checkpoint.model) if state["epoch"] or state["stage"] else None
+    for number in range(state["stage"], len(recipe.stages)):
+        stage = recipe.stages[number]
+        if state["stage"] == number and state["epoch"] == stage.epochs:
+            continue
+        films = load_films(training, spec.findings, spec.preprocessing, stage.size)
+        held_out = load_films(validation, spec.findings, spec.preprocessing, stage.size)
+        missing = [name for i, name in enumerate(spec.findings) if not (films.labels == i).any()]
+        if missing:
+            raise ValueError(
+                f"No training film shows {', '.join(missing)}; {spec.key} needs films of each of its findings."
+            )
+        if state["stage"] != number or network is None:
+            state = {**state, "stage": number, "epoch": 0, "best": math.inf}
+            fresh = build(spec.network, stage.size, spec.channels, outputs)
+            if network is not None:
+                carry_weights(network, fresh)
+            network = fresh
+            steps = stage.epochs * (len(films.labels) // recipe.batch_size)
+            network.compile(
+                optimizer=_optimizer(recipe, stage, steps),
+                loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing),
+                metrics=["accuracy"],
+            )
+        for epoch in range(state["epoch"], stage.epochs):
+            started = time.monotonic()
+            batches = TrainingBatches(
+                films,
+                outputs=outputs,
+                channels=spec.channels,
+                batch_size=recipe.batch_size,
+                strength=recipe.augmentation,
+                seed=seed + 1000 * number,
+                epoch=epoch,
+                workers=2,
+                max_queue_size=8,
+            )
+            history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
+            loss, accuracy = _validate(network, held_out.images, held_out.labels, spec.channels)
+            seconds = time.monotonic() - started
+            better = loss < state["best"]
+            state = {
+                "identity": identity,
+                "stage": number,
+                "epoch": epoch + 1,
+                "best": min(loss, state["best"]),
+                "seconds": state["seconds"] + seconds,
+            }
+            checkpoint.write(network, state, best=better)
+            report(
+                EpochReport(
+                    number,
+                    epoch + 1,
+                    stage.epochs,
+                    history["loss"][0],
+                    history["accuracy"][0],
+                    loss,
+                    accuracy,
+                    seconds,
+                )
+            )
+    final = build(spec.network, spec.input_size, spec.channels, outputs)
+    final.load_weights(checkpoint.best)
+    return final, float(state["seconds"])

@@ -1,0 +1,53 @@
+"""How each shipped model is trained. A recipe and a seed reproduce it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Part of a training: `epochs` at one film size (pixels a side), the learning rate's peak beside it."""
+
+    size: int
+    epochs: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Settings of one training.
+
+    Attributes:
+        stages: run in turn; weights carry over wherever their shapes agree, so small films can come first.
+        batch_size: films a step.
+        optimizer: `adamw` or `rmsprop`.
+        weight_decay: decoupled, per step times learning rate (`adamw` only).
+        label_smoothing: 0 to 1.
+        augmentation: strength, 0 (none) to 1 (as far as a chest allows); see `augment`.
+    """
+
+    stages: tuple[Stage, ...]
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-3
+    label_smoothing: float = 0.02
+    augmentation: float = 0.6
+
+
+RECIPES: dict[str, Recipe] = {
+    "two_conv_cnn": Recipe((Stage(64, 60, 1e-3),), weight_decay=1e-2, augmentation=0.4),
+    "multi_lung_cnn": Recipe((Stage(150, 40, 1e-3),), optimizer="rmsprop"),
+    "mobilenet_v3": Recipe(
+        (Stage(96, 14, 1e-3), Stage(160, 4, 6e-4), Stage(224, 2, 2e-4)),
+        weight_decay=2e-2,
+        label_smoothing=0.05,
+    ),
+    "vgg16": Recipe((Stage(128, 14, 2e-4), Stage(224, 3, 5e-5)), batch_size=16),
+    "resnet50": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
+    "inception_v3": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
+    "xception": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
+    "darkcovidnet": Recipe((Stage(128, 14, 3e-3), Stage(256, 4, 1e-3)), weight_decay=1e-2),
+    "lung_aware": Recipe((Stage(128, 16, 2e-3), Stage(224, 6, 5e-4)), weight_decay=2e-2, augmentation=1.0),
+}
+"""Model key -> recipe."""

@@ -1,0 +1,348 @@
+"""What the networks say of the chosen film: one card each, appearing as they finish, and where they agree."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from cxrmodels import NOTICE
+from cxrmodels.council import agreement, call
+from cxrmodels.evaluation.calibration import NOT_SURE
+from cxrmodels.explain.saliency import METHODS, SaliencyMap
+from cxrmodels.export import predictions_csv, seen
+from cxrmodels.findings import TITLES
+from cxrmodels.inference import Prediction, network_input
+from cxrmodels.plots import (
+    agreement_dots,
+    contact_sheet_png,
+    heat_legend_png,
+    overlay,
+    overlay_png,
+    percent,
+    png,
+    probability_bars,
+)
+from cxrmodels.radiograph import Radiograph, resize, to_png
+from cxrmodels.service import Reading
+from cxrmodels.ui.films import ChosenFilm
+from cxrmodels.ui.frame import service
+from cxrmodels.zoo import SPECS, ModelError, read_card, shipped
+
+_SHOWN_SIDE = 420
+_LIKELIEST = "likeliest"
+_POLL_SECONDS = 0.4
+# Warm networks answer within this; a page that waits so long shows everything at once instead of in two steps.
+_PATIENCE_SECONDS = 0.25
+_STATIC = {"displayModeBar": False}
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """What the viewer wants to see of the heat maps. `finding` None: each network's likeliest."""
+
+    finding: str | None
+    method: str
+    opacity: float
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _shown_pixels(sha256: str, _pixels: np.ndarray) -> np.ndarray:
+    height, width = _pixels.shape
+    scale = _SHOWN_SIDE / max(height, width)
+    return resize(_pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _overlay_png(
+    film: str, model: str, finding: str, method: str, opacity: float, _pixels: np.ndarray, _heat: np.ndarray
+) -> bytes:
+    return overlay_png(_pixels, _heat, opacity)
+
+
+@st.cache_data(max_entries=128, show_spinner=False)
+def _network_input(film: str, model: str, _radiograph: Radiograph) -> bytes:
+    return png(np.rint(255 * network_input(_radiograph, SPECS[model])[..., 0]).astype(np.uint8))
+
+
+@st.cache_data(show_spinner=False)
+def _legend() -> bytes:
+    return heat_legend_png()
+
+
+@st.cache_data(show_spinner=False)
+def _track_record(model: str, weights_sha256: str) -> str:
+    """How far the model can be trusted, from its card: AUC with its interval, seen and unseen sources apart."""
+    parts = []
+    for summary in read_card(model).metrics:
+        figure = summary["metrics"]["auc_covid19_normal"]
+        if summary["name"] in ("test films of seen sources", "films of unseen sources") and figure:
+            where = "seen" if summary["seen"] else "**unseen**"
+            parts.append(f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}) on {where} sources")
+    return "AUC, COVID-19 against normal: " + ", ".join(parts) if parts else "No record for this question."
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known so far of one film: answers, errors, and the heat maps that were asked for."""
+
+    readings: dict[str, Reading]
+    errors: dict[str, str]
+    heats: dict[str, SaliencyMap]
+    waiting: tuple[str, ...]
+
+
+def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
+    """The finding whose heat map to show; None when the network does not answer it."""
+    if choice.finding is None:
+        return prediction.findings[prediction.top]
+    return choice.finding if choice.finding in prediction.findings else None
+
+
+def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
+    """Ask for everything; take what is there, or comes within a moment."""
+    shared, keys = service(), shipped()
+    asked = {key: shared.read(radiograph, key) for key in keys}
+    wait(asked.values(), _PATIENCE_SECONDS)
+    readings: dict[str, Reading] = {}
+    errors: dict[str, str] = {}
+    mapped: dict[str, Future[SaliencyMap]] = {}
+    for key, future in asked.items():
+        if not future.done():
+            continue
+        problem = future.exception()
+        if problem is not None:
+            errors[key] = _explained(problem)
+            continue
+        readings[key] = future.result()
+        finding = _finding_of(readings[key].prediction, choice)
+        if finding is not None:
+            mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
+    wait(mapped.values(), _PATIENCE_SECONDS)
+    heats = {key: future.result() for key, future in mapped.items() if future.done() and not future.exception()}
+    errors |= {key: _explained(p) for key, future in mapped.items() if future.done() and (p := future.exception())}
+    waiting = [key for key, future in asked.items() if not future.done()]
+    waiting += [key for key, future in mapped.items() if not future.done()]
+    return _State(readings, errors, heats, tuple(waiting))
+
+
+def _explained(problem: BaseException) -> str:
+    if isinstance(problem, ModelError):
+        return str(problem)
+    return f"This network failed ({type(problem).__name__}). The others go on; restart the program to try it again."
+
+
+def show_results(film: ChosenFilm) -> None:
+    """Controls, sentence, chart, cards and downloads for a film. Cards fill as networks finish."""
+    choice = _controls()
+    polling = st.session_state.get("polling") == film.radiograph.sha256
+    board = st.fragment(_board, run_every=_POLL_SECONDS if polling else None)
+    board(film, choice, polling)
+
+
+def _controls() -> _Choice:
+    findings = [_LIKELIEST, *dict.fromkeys(finding for key in shipped() for finding in SPECS[key].findings)]
+    finding, method, opacity = st.columns([2, 2, 2], vertical_alignment="bottom")
+    chosen = finding.selectbox(
+        "Heat map of",
+        findings,
+        format_func=lambda key: "each network's likeliest finding" if key == _LIKELIEST else TITLES[key],
+        key="finding",
+    )
+    way = method.selectbox(
+        "Method",
+        list(METHODS),
+        format_func=lambda key: METHODS[key].title,
+        key="method",
+        help="  \n".join(f"**{method.title}**: {method.assumes}" for method in METHODS.values()),
+    )
+    strength = opacity.slider("Heat map opacity", 0, 100, 50, 5, format="%d %%", key="opacity")
+    return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100)
+
+
+def _board(film: ChosenFilm, choice: _Choice, polling: bool) -> None:
+    pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
+    state = _gather(film.radiograph, pixels.shape, choice)
+    if bool(state.waiting) != polling:
+        # Whether the page looks again by itself is decided when the whole script runs.
+        st.session_state["polling"] = film.radiograph.sha256 if state.waiting else ""
+        st.rerun()
+    _summary(film, state)
+    keys = shipped()
+    for start in range(0, len(keys), 3):
+        for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
+            with column, st.container(border=True, key=f"card_{key}"):
+                _card(film, key, state, choice, pixels)
+    _downloads(film, state, choice, pixels)
+
+
+def _summary(film: ChosenFilm, state: _State) -> None:
+    titles = [SPECS[key].title for key in state.readings]
+    predictions = [reading.prediction for reading in state.readings.values()]
+    total = len(shipped())
+    if not total:
+        st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
+        return
+    if len(predictions) + len(state.errors) < total:
+        loading = any(not service().ready(key) for key in shipped())
+        st.markdown(f"#### {len(predictions)} of {total} networks have answered")
+        st.progress(
+            len(predictions) / total,
+            "Loading the networks: some seconds, once after a start." if loading else "Reading the film.",
+        )
+    else:
+        st.markdown(f"#### {agreement(titles, predictions)}")
+    if film.radiograph.synthetic:
+        st.info(
+            "This film is synthetic, drawn by this program. The networks learnt from real films: what they say of it "
+            "shows how they behave, not how good they are.",
+            icon=":material/draw:",
+        )
+    if predictions:
+        st.plotly_chart(
+            agreement_dots(
+                titles, [one.probability("covid19") for one in predictions], [call(one) for one in predictions]
+            ),
+            config=_STATIC,
+            key="agreement",
+            alt="Probability of COVID-19: "
+            + ", ".join(
+                f"{title} {percent(one.probability('covid19') or 0)}"
+                for title, one in zip(titles, predictions, strict=True)
+            ),
+        )
+        st.caption(
+            "Probability of COVID-19 from each network. Filled circle: it says COVID-19; square: something else; "
+            f"diamond: not sure. {NOTICE}"
+        )
+
+
+def _verdict(prediction: Prediction) -> str:
+    likeliest = prediction.findings[prediction.top]
+    value = percent(float(prediction.probabilities[prediction.top]))
+    if prediction.decision == NOT_SURE:
+        return f"Not sure. Likeliest: {TITLES[likeliest]}, {value}"
+    return f"{TITLES[likeliest]}, {value}"
+
+
+def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
+    model = SPECS[key]
+    st.markdown(f"**{model.title}**")
+    if key in state.errors:
+        st.error(state.errors[key], icon=":material/error:")
+        return
+    if key not in state.readings:
+        st.caption("Waiting for its turn")
+        st.skeleton(height=320)
+        return
+    prediction = state.readings[key].prediction
+    st.markdown(_verdict(prediction))
+    st.plotly_chart(
+        probability_bars(prediction.findings, [float(value) for value in prediction.probabilities]),
+        config=_STATIC,
+        key=f"bars_{key}",
+        alt=f"{model.title}: "
+        + ", ".join(
+            f"{TITLES[finding]} {percent(float(value))}"
+            for finding, value in zip(prediction.findings, prediction.probabilities, strict=True)
+        ),
+    )
+    _heat(film, key, prediction, state, choice, pixels)
+    source = {"yes": "was in its training", "no": "was **not** in its training", "unknown": ""}
+    about = source[seen(prediction.training_sources, film.source)]
+    if about:
+        st.caption(f"The source of this film, {film.source}, {about}.")
+    st.caption(_track_record(key, prediction.weights_sha256))
+    with st.popover("What the network saw", width="stretch"):
+        st.image(
+            _network_input(film.radiograph.sha256, key, film.radiograph),
+            width=256,
+            alt=f"The film as {model.title} got it: {model.input_size} by {model.input_size} pixels",
+        )
+        st.caption(
+            f"{model.input_size} x {model.input_size} px, squashed to a square; grey levels: {model.preprocessing}. "
+            f"Model `{key}`, weights `{prediction.weights_sha256[:12]}`. Not sure below "
+            f"{percent(prediction.threshold)}. Learnt from: {', '.join(prediction.training_sources)}."
+        )
+
+
+def _heat(
+    film: ChosenFilm, key: str, prediction: Prediction, state: _State, choice: _Choice, pixels: np.ndarray
+) -> None:
+    finding = _finding_of(prediction, choice)
+    title = SPECS[key].title
+    if finding is None:
+        assert choice.finding is not None
+        st.image(to_png(pixels), width="stretch", alt=f"The film without a heat map: {title} has none for this finding")
+        st.caption(f"{title} does not answer {TITLES[choice.finding]}.")
+        return
+    if key not in state.heats:
+        st.skeleton(height=240)
+        return
+    heat = state.heats[key]
+    name = f"{METHODS[heat.method].title} for {TITLES[finding]}, layer {heat.layer}"
+    st.image(
+        _overlay_png(film.radiograph.sha256, key, finding, heat.method, choice.opacity, pixels, heat.heat),
+        width="stretch",
+        alt=f"{name}, {title}: {_where(heat)}",
+    )
+    if heat.raw_max:
+        st.image(_legend(), width="stretch", alt="Colour scale of the heat map, from no evidence to the most")
+        st.caption(f"{name}. Scale: no evidence to this map's strongest place.")
+    else:
+        st.caption(f"{name}: nothing in this layer speaks for it, so the map is empty.")
+
+
+def _where(heat: SaliencyMap) -> str:
+    """In words, for who cannot see the map. Image left is the patient's right."""
+    if not heat.raw_max:
+        return "empty"
+    height, width = heat.heat.shape
+    row, column = np.unravel_index(int(heat.heat.argmax()), heat.heat.shape)
+    vertical = ("upper", "middle", "lower")[min(2, int(3 * row / height))]
+    horizontal = ("left", "centre", "right")[min(2, int(3 * column / width))]
+    return f"strongest in the {vertical} {horizontal} of the picture"
+
+
+def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
+    if not state.readings:
+        return
+
+    def sheet() -> bytes:
+        pictures = []
+        for key, heat in state.heats.items():
+            named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
+            verdict = _verdict(state.readings[key].prediction)
+            pictures.append((f"{SPECS[key].title}: {verdict}", named, overlay(pixels, heat.heat, choice.opacity)))
+        mark = "synthetic film, " if film.radiograph.synthetic else ""
+        return contact_sheet_png(pictures, f"{mark}{film.radiograph.name}")
+
+    stem = film.radiograph.sha256[:12]
+    with st.container(horizontal=True):
+        st.download_button(
+            "All numbers (CSV)",
+            predictions_csv(
+                film.radiograph.name,
+                film.radiograph.sha256,
+                film.source,
+                [reading.prediction for reading in state.readings.values()],
+                state.errors,
+            ),
+            f"cxr-{stem}.csv",
+            "text/csv",
+            icon=":material/table:",
+            on_click="ignore",
+            key="csv",
+        )
+        st.download_button(
+            "All heat maps (PNG)",
+            sheet,
+            f"cxr-{stem}.png",
+            "image/png",
+            icon=":material/image:",
+            on_click="ignore",
+            key="png",
+            disabled=not state.heats,
+        )

@@ -1,0 +1,102 @@
+"""The radiograph viewer: window and level, zoom and pan in the browser, on real grey levels.
+
+A Streamlit component (v2, inline): its page parts lie in `assets/viewer.*`, nothing is loaded from elsewhere
+and nothing is sent back, so looking at a film never reruns the script.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from PIL import Image
+
+from cxrmodels.radiograph import Floats, resize
+
+LONGEST_SIDE = 1024
+"""Longest side, in pixels, of what is sent to the browser: about 1.5 MB for a noisy film, once."""
+
+_ASSETS = Path(__file__).parent / "assets"
+
+_mount = st.components.v2.component(
+    "cxr_radiograph_viewer",
+    html=(_ASSETS / "viewer.html").read_text(encoding="utf-8"),
+    css=(_ASSETS / "viewer.css").read_text(encoding="utf-8"),
+    js=(_ASSETS / "viewer.js").read_text(encoding="utf-8"),
+)
+
+
+def radiograph_viewer(
+    pixels: Floats,
+    *,
+    sha256: str,
+    alt: str,
+    name: str,
+    key: str,
+    height: int = 520,
+) -> None:
+    """Show a film that the reader can window, zoom, pan and invert.
+
+    Window, zoom and inversion belong to the pair of `key` and `sha256`: they stay through reruns and page
+    changes, and another film under the same key starts afresh.
+
+    Args:
+        pixels: (H, W), float32, 0-1, air dark. Not changed.
+        sha256: identity of `pixels`; for a Radiograph as it was read, its sha256. The encoded film is cached
+            under it, so pixels that were changed need another one.
+        alt: what the picture shows, for readers who do not see it.
+        name: the film's name, written under it.
+        key: identity of this viewer on the page.
+        height: greatest height of the film area in CSS pixels; narrow screens and wide films get less.
+    """
+    film, columns, rows = _sent(sha256, pixels)
+    data: dict[str, Any] = {
+        # Streamlit does not pass its own key on to the browser.
+        "key": key,
+        "sha256": sha256,
+        "name": name,
+        "alt": alt,
+        "height": height,
+        "columns": columns,
+        "rows": rows,
+        "film": film,
+    }
+    _mount(key=key, data=data)
+
+
+# Keyed by the hash, since Streamlit would hash only a sample of a large array: never show a wrong film.
+@st.cache_data(max_entries=16, show_spinner=False)
+def _sent(sha256: str, _pixels: Floats) -> tuple[str, int, int]:
+    """The film as base64 of its PNG, with the columns and rows that were left of it."""
+    columns, rows = sent_size(_pixels)
+    return base64.b64encode(film_png(_pixels)).decode("ascii"), columns, rows
+
+
+def sent_size(pixels: Floats) -> tuple[int, int]:
+    """(columns, rows) of the film as the browser gets it: never more than LONGEST_SIDE, never enlarged."""
+    if pixels.ndim != 2 or pixels.size == 0:
+        raise ValueError(f"The viewer shows one film as an array (H, W); got the shape {pixels.shape}.")
+    rows, columns = pixels.shape
+    shrink = min(1.0, LONGEST_SIDE / max(rows, columns))
+    return max(1, round(columns * shrink)), max(1, round(rows * shrink))
+
+
+def film_png(pixels: Floats) -> bytes:
+    """The film, (H, W) in 0-1, as a 16-bit grey PNG of `sent_size`.
+
+    16 bits since an 8-bit film shows steps as soon as the window is narrowed. One grey channel because high
+    and low byte in two colour channels take 15 % more and would need a canvas to decode, which browsers may
+    alter on purpose (colour management, noise against fingerprinting).
+    """
+    columns, rows = sent_size(pixels)
+    if pixels.shape != (rows, columns):
+        pixels = resize(pixels, columns, rows)
+    levels = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(65535)).astype(np.uint16)
+    buffer = io.BytesIO()
+    # Level 3: the low byte is noise, so that more effort costs time and saves nothing.
+    Image.fromarray(levels).save(buffer, format="PNG", compress_level=3)
+    return buffer.getvalue()

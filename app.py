@@ -1,8 +1,12 @@
 """The router: page settings and navigation, nothing else. Start it with `streamlit run app.py`."""
 
+from pathlib import Path
+
 import streamlit as st
 
-st.set_page_config(page_title="CXR Model Lab", page_icon=":material/radiology:", layout="wide")
+# A file of our own: the icon fonts that Streamlit offers here would be fetched from another host.
+ICON = Path(__file__).parent / "cxrmodels" / "ui" / "assets" / "icon.svg"
+st.set_page_config(page_title="CXR Model Lab", page_icon=str(ICON), layout="wide")
 
 st.navigation(
     [

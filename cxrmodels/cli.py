@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from cxrmodels import NOTICE, __version__
 from cxrmodels.datasets.manifest import DATA_VARIABLE, ManifestError, data_folder
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
-from cxrmodels.zoo import SPECS, ModelError, check_weights, read_card, shipped, spec, weights_folder
+from cxrmodels.zoo import PREDICTIONS_FILE, SPECS, ModelError, check_weights, read_card, shipped, spec, weights_folder
 
 if TYPE_CHECKING:
     from cxrmodels.engine import Engine
@@ -212,6 +212,73 @@ def _data_status(arguments: argparse.Namespace) -> int:
     return _OK
 
 
+def _data_sources(_: argparse.Namespace) -> int:
+    from cxrmodels.datasets.sources import SOURCES
+
+    for source in SOURCES.values():
+        print(f"{source.key:<14}{source.title}\n{'':<14}{source.licence}; {source.home}")
+    return _OK
+
+
+def _data_fetch(arguments: argparse.Namespace) -> int:
+    from cxrmodels.datasets.fetch import FetchError, fetch
+    from cxrmodels.datasets.sources import Source
+
+    named = arguments.data or os.environ.get(DATA_VARIABLE)
+    if not named:
+        raise ManifestError(f"No data folder is named. Set {DATA_VARIABLE} to one, or give --data FOLDER.")
+
+    def accept(source: Source) -> bool:
+        _say(source.terms())
+        if arguments.accept_licence:
+            return True
+        if not sys.stdin.isatty():
+            _say("Nobody is here to be asked. Give --accept-licence if you accept these terms.")
+            return False
+        return input("Do you accept these terms? [y/N] ").strip().lower() in ("y", "yes")
+
+    def received(done: int, total: int | None) -> None:
+        if sys.stderr.isatty():
+            whole = f" of {total / 2**20:.0f}" if total else ""
+            print(f"\r{done / 2**20:.0f}{whole} MB", end="", file=sys.stderr, flush=True)
+
+    try:
+        report = fetch(
+            arguments.source,
+            Path(named),
+            accept_licence=accept,
+            archive=Path(arguments.archive) if arguments.archive else None,
+            progress=received,
+            film_progress=lambda done, total: _progress(done, total, "films"),
+        )
+    except FetchError as error:
+        _say(str(error))
+        return _SOME_FAILED
+    print("\n".join(report.lines()))
+    return _OK
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from cxrmodels.evaluation.metrics import summaries
+    from cxrmodels.evaluation.predictions import read_predictions
+
+    rows = []
+    for key in arguments.keys or shipped():
+        card = read_card(key)
+        evaluation = read_predictions(weights_folder() / key / PREDICTIONS_FILE)
+        for summary in summaries(evaluation, card.training_sources, card.temperature):
+            rows.append({"model": key, **summary.to_dict()})
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+        return _OK
+    for row in rows:
+        print(f"{row['model']}: {row['name']} ({row['films']} films, {'seen' if row['seen'] else 'unseen'})")
+        for name, figure in row["metrics"].items():
+            if figure:
+                print(f"    {name:<24}{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+    return _OK
+
+
 def _card(arguments: argparse.Namespace) -> int:
     print(read_card(arguments.key).to_json(), end="")
     return _OK
@@ -245,6 +312,10 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--method", default="grad_cam", choices=("grad_cam", "grad_cam_plus_plus", "layer_cam"))
     explain.add_argument("--output", default=".", metavar="FOLDER")
 
+    evaluate = command("evaluate", _evaluate, "Metrics with 95 % intervals from the stored predictions.")
+    evaluate.add_argument("keys", nargs="*", metavar="KEY", help="model keys; by default all that are shipped")
+    evaluate.add_argument("--json", action="store_true", help="as JSON")
+
     train = command("train", _train, "Train a model by its recipe and write weights, card and predictions.")
     train.add_argument("key", metavar="KEY", help=f"one of {', '.join(SPECS)}")
     train.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
@@ -257,6 +328,14 @@ def _parser() -> argparse.ArgumentParser:
     status = actions.add_parser("status", help="what the data folder holds")
     status.add_argument("--data", metavar="FOLDER")
     status.set_defaults(run=_data_status)
+    sources = actions.add_parser("sources", help="the public sources and their licences")
+    sources.set_defaults(run=_data_sources)
+    fetch = actions.add_parser("fetch", help="download a public source, its licence shown first")
+    fetch.add_argument("source", metavar="SOURCE")
+    fetch.add_argument("--data", metavar="FOLDER", help=f"where the films go (default: {DATA_VARIABLE})")
+    fetch.add_argument("--archive", metavar="FILE", help="an archive downloaded by hand")
+    fetch.add_argument("--accept-licence", action="store_true", help="do not ask")
+    fetch.set_defaults(run=_data_fetch)
     return parser
 
 

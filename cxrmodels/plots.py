@@ -60,7 +60,8 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     Returns:
         uint8 (H, W, 3).
     """
-    alpha = (opacity * np.clip(heat, 0, 1))[..., None]
+    # The root lifts weak evidence to where it can be seen on a bright film; nothing stays nothing.
+    alpha = (opacity * np.sqrt(np.clip(heat, 0, 1)))[..., None]
     colour = _magma()[np.clip(np.rint(heat * 255), 0, 255).astype(int)]
     mixed = (1 - alpha) * (255 * pixels)[..., None] + alpha * colour
     return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
@@ -178,4 +179,4 @@ def agreement_dots(titles: Sequence[str], probabilities: Sequence[float | None],
     )
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1], fixedrange=True)
     figure.update_yaxes(autorange="reversed", fixedrange=True, ticks="", automargin=True)
-    return _quiet(figure, 34 * len(titles) + 44)
+    return _quiet(figure, 34 * len(titles) + 60).update_layout(margin_b=32)

@@ -6,7 +6,7 @@ from cxrmodels.ui.cards import show_card
 from cxrmodels.ui.frame import ask_once, foot
 from cxrmodels.zoo import SPECS, shipped
 
-st.title("The models, and how far to trust them")
+st.header("The models, and how far to trust them")
 st.markdown(
     "Each network was measured on films it never learnt from: of **seen** sources (other patients of the same "
     "collections) and of **unseen** ones (hospitals that had no part in its training). The distance between the two "

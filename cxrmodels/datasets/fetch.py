@@ -40,7 +40,7 @@ LONGER_SIDE = 320
 """Longest side of a stored film, in pixels."""
 
 _JPEG_QUALITY = 87
-_CHUNK = 1024**2
+_CHUNK = 64 * 1024  # bytes; what of a chunk has come when the connection breaks is lost
 _TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
 _PAUSES = (1.0, 3.0, 10.0, 30.0)  # seconds before each further try that got no byte further than the last
 _TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
@@ -127,7 +127,8 @@ def fetch(
                 "Fetch into another folder, or take these rows out of its manifest.csv first."
             )
         if archive is not None:
-            kept = {archive.name: _check(archive, _by_hand(source, archive), downloads)}
+            expected = _by_hand(source)
+            kept = {expected.file_name: _check(archive, expected, downloads, ours=False)}
             paths, downloaded = [archive], 0
         elif _is_complete(source, folder, own, receipt):
             return _report(source, own, receipt, 0)
@@ -167,6 +168,11 @@ def _report(source: Source, rows: list[dict[str, str]], receipt: Mapping[str, An
         f"Nobody publishes a checksum of {name}: its first copy here was trusted (sha256 {digest})."
         for name, digest in checksums.items()
         if name not in published
+    ]
+    notes += [
+        f"Made without {archive.file_name}: patients are told from file names only, so fold by fold is less sure."
+        for archive in source.archives[1:]
+        if archive.file_name not in checksums
     ]
     return FetchReport(
         source=source.key,
@@ -228,9 +234,12 @@ def _download(session: requests.Session, url: str, archive: Archive, part: Path,
             for count in _request(session, url, archive, part, progress):
                 came += count
             return came
-        except (_BrokenError, requests.ConnectionError, requests.Timeout) as error:
-            trouble = str(error)
-        except requests.exceptions.ChunkedEncodingError as error:
+        except (
+            _BrokenError,
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+        ) as error:
             trouble = str(error)
         except requests.RequestException as error:
             raise FetchError(f"{url} cannot be requested ({error}). Check the address and the proxy.") from error
@@ -267,41 +276,15 @@ def _request(
     if have:
         headers |= {"Range": f"bytes={have}-", "If-Range": validator}
     with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
-        status = response.status_code
-        if status == 416:  # the kept part is as long as the file, or longer: it cannot be gone on with
-            part.unlink()
-            raise _BrokenError("the server has no more than what is kept here; starting over")
-        if status in _TRY_AGAIN:
-            raise _BrokenError(f"the server answers {status} {response.reason}")
-        if status not in (200, 206):
-            raise FetchError(
-                f"{url} answers {status} {response.reason}; expected the file {archive.file_name}. It may "
-                f"have "
-                "moved: look for it on the source's home page and pass the file with --archive FILE."
-            )
-        if "html" in response.headers.get("Content-Type", ""):
-            raise FetchError(
-                f"{url} answers with a web page; expected the file {archive.file_name}. A login or a proxy "
-                f"may "
-                "be in between: download it in a browser and pass the file with --archive FILE."
-            )
-        if status == 206:
-            start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-            if start is None or int(start[1]) != have:
-                part.unlink(missing_ok=True)
-                raise _BrokenError("the server sent another range than the one asked for; starting over")
-        else:
+        if not _goes_on(response, url, archive, part, have, validator):
             have = 0
         length = response.headers.get("Content-Length", "")
         total = have + int(length) if length.isdigit() else None
         _check_space(part, archive, total, have)
-        etag = response.headers.get("ETag", "")
-        strong = etag if not etag.startswith("W/") else ""
-        fresh = strong or ("" if etag else response.headers.get("Last-Modified", ""))
         done = have
         with part.open("ab" if have else "wb") as file:
             # Written after the truncation: a note must never vouch for bytes of an earlier file.
-            _write(note, json.dumps({"url": url, "validator": fresh}).encode())
+            _write(note, json.dumps({"url": url, "validator": _validator(response)}).encode())
             for chunk in response.iter_content(_CHUNK):
                 file.write(chunk)
                 done += len(chunk)
@@ -310,6 +293,42 @@ def _request(
                 yield len(chunk)
     if total is not None and done != total:
         raise _BrokenError(f"the connection ended after {done:,} of {total:,} bytes")
+
+
+def _goes_on(response: requests.Response, url: str, archive: Archive, part: Path, have: int, validator: str) -> bool:
+    """Whether the answer continues the `have` bytes kept (True) or starts the file anew (False)."""
+    status = response.status_code
+    if status in _TRY_AGAIN:
+        raise _BrokenError(f"the server answers {status} {response.reason}")
+    if status == 416 and have:  # the kept part is as long as the file, or longer: it cannot be gone on with
+        part.unlink()
+        raise _BrokenError("the server has no more than what is kept here; starting over")
+    if status not in (200, 206):
+        raise FetchError(
+            f"{url} answers {status} {response.reason}; expected the file {archive.file_name}. It may have "
+            "moved: look for it on the source's home page and pass the file with --archive FILE."
+        )
+    if "html" in response.headers.get("Content-Type", ""):
+        raise FetchError(
+            f"{url} answers with a web page; expected the file {archive.file_name}. A login or a proxy may "
+            "be in between: download it in a browser and pass the file with --archive FILE."
+        )
+    if status == 200:
+        return False
+    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    # Not every server heeds If-Range, so what it sends is held against what was kept once more.
+    if start is None or int(start[1]) != have or _validator(response) not in ("", validator):
+        part.unlink(missing_ok=True)
+        raise _BrokenError("the server sent a part of another file or range; starting over")
+    return True
+
+
+def _validator(response: requests.Response) -> str:
+    """What tells this version of the file from another (RFC 9110, 13.1.5); a weak ETag does not."""
+    etag = response.headers.get("ETag", "")
+    if etag:
+        return "" if etag.startswith("W/") else etag
+    return response.headers.get("Last-Modified", "")
 
 
 def _note_file(part: Path) -> Path:
@@ -327,52 +346,46 @@ def _check_space(part: Path, archive: Archive, total: int | None, have: int) -> 
         )
 
 
-def _check(path: Path, archive: Archive, downloads: Path) -> str:
+def _check(path: Path, archive: Archive, downloads: Path, *, ours: bool = True) -> str:
     """The file's sha256, held against the published or the recorded one; recorded when there is neither.
 
-    Nothing is recorded of a file that is no archive at all, so an error page is never trusted.
+    Nothing is recorded of a file that is no archive at all, so an error page is never trusted. A file that
+    fails is deleted when it is `ours`, that is a download, and left alone when the user brought it.
     """
-    if archive.file_name.endswith(".zip") and not zipfile.is_zipfile(path):
-        size = path.stat().st_size
-        _drop(path)
-        raise FetchError(
-            f"What came for {archive.file_name} ({size:,} bytes) is not a complete zip archive. Fetch "
-            f"again; if "
-            "that repeats, download it in a browser and pass the file with --archive FILE."
-        )
-    digest = str(pooch.file_hash(str(path), alg="sha256"))
     record = downloads / f"{archive.file_name}.sha256"
-    if archive.sha256 is not None:
+    digest = str(pooch.file_hash(str(path), alg="sha256"))
+    problem = ""
+    if archive.file_name.endswith(".zip") and not zipfile.is_zipfile(path):
+        problem = (
+            f"{path} ({path.stat().st_size:,} bytes) is no complete zip archive; expected {archive.file_name}. "
+            "Fetch again; if that repeats, download it in a browser and pass the file with --archive FILE."
+        )
+    elif archive.sha256 is not None:
         if digest != archive.sha256:
-            _drop(path)
-            raise FetchError(
-                f"{archive.file_name} has sha256 {digest}; published is {archive.sha256}. It was not used. "
-                f"Fetch "
-                "again; if that repeats, the publisher has changed the file or somebody tampers with it."
+            problem = (
+                f"{path} has sha256 {digest}; for {archive.file_name} {archive.sha256} is published. It was not "
+                "used. Fetch again; if that repeats, the publisher changed the file or somebody tampers with it."
             )
     elif record.is_file():
-        known = record.read_text(encoding="ascii", errors="replace").split()[:1]
-        if known != [digest]:
-            _drop(path)
-            raise FetchError(
-                f"{archive.file_name} has sha256 {digest}; the first copy fetched here had another, "
-                f"as {record.name} says. It was not used. If you know why it changed, delete {record} and fetch again."
+        known = record.read_text(encoding="ascii", errors="replace").partition(" ")[0]
+        if known != digest:
+            problem = (
+                f"{path} has sha256 {digest}; the first {archive.file_name} fetched here had {known}. It was not "
+                f"used. If you know why it changed, delete {record} and fetch again."
             )
     else:
         _write(record, f"{digest}  {archive.file_name}\n".encode())
+    if problem:
+        if ours:
+            path.unlink()
+            _note_file(path).unlink(missing_ok=True)
+        raise FetchError(problem)
     return digest
 
 
-def _drop(path: Path) -> None:
-    """Delete a download that is of no use; a file that the user brought stays."""
-    if path.name.endswith(".part"):
-        path.unlink(missing_ok=True)
-        _note_file(path).unlink(missing_ok=True)
-
-
-def _by_hand(source: Source, archive: Path) -> Archive:
+def _by_hand(source: Source) -> Archive:
     """What a file brought by the user is held against: the source's first archive, if it has one."""
-    return source.archives[0] if source.archives else Archive(source.home, archive.name)
+    return source.archives[0] if source.archives else Archive(source.home, f"{source.key}.zip")
 
 
 # --- films and manifest -------------------------------------------------------------------------------------
@@ -489,7 +502,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, requests.RequestException):
             raise
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
         what = "The disk is full" if full else f"{error.strerror or error}"
         advice = "Make room" if full else "Check the folder and its permissions"
         raise FetchError(

@@ -9,21 +9,28 @@ from pathlib import Path
 
 from cxrmodels.datasets.manifest import Film, read_manifest
 from cxrmodels.findings import TITLES
-from cxrmodels.phantom import FINDINGS, PATTERNS, phantom
+from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph, read_radiograph
 
 _PHANTOM_SIZE = 512
 _PHANTOM_SEED = 2020
+_PHANTOM_TITLES = {
+    "normal": "Synthetic, clear",
+    "covid19": "Synthetic, ground glass",
+    "bacterial_pneumonia": "Synthetic, consolidation",
+    "viral_pneumonia": "Synthetic, interstitial",
+}
 _SHOWN_FINDINGS = ("covid19", "normal", "bacterial_pneumonia", "viral_pneumonia", "tuberculosis")
 
 
 @dataclass(frozen=True, slots=True)
 class ReadyFilm:
-    """A film to click on. `source` is None for a phantom; `open` reads or draws it."""
+    """A film to click on. `source` is None for a phantom; `label` what it shows; `open` reads or draws it."""
 
     key: str
     title: str
     detail: str
+    label: str
     source: str | None
     open: Callable[[], Radiograph]
 
@@ -36,10 +43,8 @@ def phantom_films() -> tuple[ReadyFilm, ...]:
         return lambda: phantom(finding, seed=_PHANTOM_SEED, size=_PHANTOM_SIZE, difficulty=0.2).radiograph()
 
     return tuple(
-        ReadyFilm(
-            f"phantom/{finding}", f"Synthetic: {PATTERNS[finding]}", "Drawn by this program", None, opener(finding)
-        )
-        for finding in FINDINGS
+        ReadyFilm(f"phantom/{key}", title, "Synthetic, drawn by this program", PATTERNS[key], None, opener(key))
+        for key, title in _PHANTOM_TITLES.items()
     )
 
 
@@ -60,7 +65,14 @@ def real_films(folder: Path, count: int = 8) -> tuple[ReadyFilm, ...]:
     for turn in range(max(map(len, rounds), default=0)):
         chosen += [films[turn] for films in rounds if turn < len(films)]
     return tuple(
-        ReadyFilm(film.image_id, TITLES[film.finding], f"Source: {film.source}", film.source, _opener(film))
+        ReadyFilm(
+            film.image_id,
+            f"{TITLES[film.finding]} ({film.source})",
+            "A real film, labelled so by its data set",
+            TITLES[film.finding],
+            film.source,
+            _opener(film),
+        )
         for film in chosen[:count]
     )
 

@@ -195,9 +195,9 @@ SOURCES: dict[str, Source] = {
             archives=(),
             notes=(
                 "Kaggle asks for an account, so download the zip in a browser from the address above, then run "
-                "'python -m cxrmodels data fetch radiography --archive FILE'. Taken are COVID-19 films from index "
-                "1895 on and normal ones from 1342 on; the rest repeats other sources (films of children among "
-                "them). Films that this project validated and tested on keep that split; all others are training."
+                "'python -m cxrmodels data fetch radiography --archive FILE'. Left out are COVID-19 films before "
+                "index 1895 and normal ones 63 to 1403, which repeat other sources (the latter children). Films "
+                "that this project validated and tested on keep that split; all others are training."
             ),
         ),
     )

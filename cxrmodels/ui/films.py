@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _THUMBNAIL = 128
 # Session keys, none of them a widget's: what is chosen must outlive a visit to another page.
-_CHOSEN, _OPEN, _UPLOADS = "chosen_film", "open_film", "known_uploads"
+_CHOSEN, _OPEN, _PROBLEMS = "chosen_film", "open_film", "upload_problems"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ def _choose(key: str) -> None:
 
 
 def _uploads() -> dict[str, UploadedFile]:
-    """The viewer's files by id. The newest is chosen by itself."""
+    """The viewer's readable files by id, the others named with what is wrong. The newest is chosen by itself."""
     files = st.file_uploader(
         "Drop chest radiographs here",
         accept_multiple_files=True,
@@ -61,19 +61,39 @@ def _uploads() -> dict[str, UploadedFile]:
         help="PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM. What a file is, is told from its content.",
     )
     found = {file.file_id: file for file in files}
-    new = [key for key in found if key not in st.session_state.get(_UPLOADS, ())]
-    st.session_state[_UPLOADS] = tuple(found)
-    if new:
-        _choose(new[-1])
-    return found
+    problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
+    for key in [key for key in problems if key not in found]:
+        del problems[key]
+    for key, file in found.items():
+        if key not in problems:
+            problems[key] = _problem(file)
+            if not problems[key]:
+                _choose(key)
+    for key, problem in problems.items():
+        if problem:
+            st.error(f"`{_plain(found[key].name)}` {problem}", icon=":material/broken_image:")
+    return {key: file for key, file in found.items() if not problems[key]}
+
+
+def _problem(file: UploadedFile) -> str:
+    """Why a file cannot be read as a radiograph; empty when it can."""
+    try:
+        read_radiograph(file.getvalue(), file.name)
+    except RadiographError as error:
+        return str(error)
+    return ""
 
 
 def _gallery(films: dict[str, ReadyFilm]) -> None:
-    st.caption("Or take one that is ready:")
-    with st.container(horizontal=True, gap="small", key="gallery"):
+    st.caption("Or take one that is ready")
+    with st.container(horizontal=True, wrap=False, gap="small", key="gallery"):
         for film in films.values():
             with st.container(width=_THUMBNAIL + 2, gap=None):
-                st.image(_thumbnail(film.key), width=_THUMBNAIL, alt=f"Chest radiograph. {film.title}. {film.detail}.")
+                st.image(
+                    _thumbnail(film.key),
+                    width=_THUMBNAIL,
+                    alt=f"Chest radiograph. {film.title}: {film.label}. {film.detail}.",
+                )
                 st.button(
                     film.title,
                     key=f"open {film.key}",
@@ -85,21 +105,18 @@ def _gallery(films: dict[str, ReadyFilm]) -> None:
                 )
 
 
-def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm | None:
-    """The film of a key; None with a message on the page when it cannot be read."""
+def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
+    """The film of a key.
+
+    Raises:
+        OSError, RadiographError: a ready film is no longer what it was.
+    """
     ready, folder, _ = _ready()
-    try:
-        if key in uploads:
-            radiograph = read_radiograph(uploads[key].getvalue(), uploads[key].name)
-            return ChosenFilm(radiograph, source_of(folder, radiograph.sha256), "")
-        film = ready[key]
-        return ChosenFilm(film.open(), film.source, "" if film.source is None else film.title)
-    except RadiographError as error:
-        name = uploads[key].name if key in uploads else ready[key].title
-        st.error(f"`{_plain(name)}` {error}", icon=":material/broken_image:")
-    except OSError as error:
-        st.error(f"The film cannot be read from the data folder ({error.strerror}).")
-    return None
+    if key in uploads:
+        radiograph = read_radiograph(uploads[key].getvalue(), uploads[key].name)
+        return ChosenFilm(radiograph, source_of(folder, radiograph.sha256), "")
+    film = ready[key]
+    return ChosenFilm(film.open(), film.source, film.label)
 
 
 def _plain(name: str) -> str:
@@ -133,10 +150,11 @@ def choose_film() -> ChosenFilm | None:
         return None
     held = st.session_state.get(_OPEN)
     if held is None or held[0] != key:
-        film = _open(key, uploads)
-        if film is None:
-            st.session_state.pop(_OPEN, None)
+        try:
+            held = (key, _open(key, uploads))
+        except (OSError, RadiographError) as error:
+            st.error(f"This film can no longer be read: {error}", icon=":material/broken_image:")
             return None
-        st.session_state[_OPEN] = held = (key, film)
+        st.session_state[_OPEN] = held
     opened: ChosenFilm = held[1]
     return opened

@@ -29,13 +29,20 @@ from cxrmodels.radiograph import Radiograph, resize, to_png
 from cxrmodels.service import Reading
 from cxrmodels.ui.films import ChosenFilm
 from cxrmodels.ui.frame import service
+from cxrmodels.ui.viewer import radiograph_viewer
 from cxrmodels.zoo import SPECS, ModelError, read_card, shipped
 
 _SHOWN_SIDE = 420
 _LIKELIEST = "likeliest"
+_POLLING = "polling_for"
 _POLL_SECONDS = 0.4
 # Warm networks answer within this; a page that waits so long shows everything at once instead of in two steps.
 _PATIENCE_SECONDS = 0.25
+_AUC = (
+    "Area under the ROC curve: how often the network gives a COVID-19 film a higher score than a normal one. 0.5 is "
+    "guessing, 1 is always. In brackets the 95 % interval. Seen sources are collections it learnt from (other "
+    "patients), unseen ones hospitals that had no part in it."
+)
 _STATIC = {"displayModeBar": False}
 
 
@@ -81,7 +88,7 @@ def _track_record(model: str, weights_sha256: str) -> str:
         if summary["name"] in ("test films of seen sources", "films of unseen sources") and figure:
             where = "seen" if summary["seen"] else "**unseen**"
             parts.append(f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}) on {where} sources")
-    return "AUC, COVID-19 against normal: " + ", ".join(parts) if parts else "No record for this question."
+    return "Track record (AUC): " + ", ".join(parts) + "." if parts else "No record for this question."
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +142,10 @@ def _explained(problem: BaseException) -> str:
 
 
 def show_results(film: ChosenFilm) -> None:
-    """Controls, sentence, chart, cards and downloads for a film. Cards fill as networks finish."""
-    choice = _controls()
-    polling = st.session_state.get("polling") == film.radiograph.sha256
+    """The film in its viewer, and all that the networks say of it. Cards fill as networks finish."""
+    polling = st.session_state.get(_POLLING) == film.radiograph.sha256
     board = st.fragment(_board, run_every=_POLL_SECONDS if polling else None)
-    board(film, choice, polling)
+    board(film, polling)
 
 
 def _controls() -> _Choice:
@@ -162,20 +168,43 @@ def _controls() -> _Choice:
     return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100)
 
 
-def _board(film: ChosenFilm, choice: _Choice, polling: bool) -> None:
+def _board(film: ChosenFilm, polling: bool) -> None:
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        _film(film)
+    choice = _controls()
     pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
     state = _gather(film.radiograph, pixels.shape, choice)
     if bool(state.waiting) != polling:
         # Whether the page looks again by itself is decided when the whole script runs.
-        st.session_state["polling"] = film.radiograph.sha256 if state.waiting else ""
+        st.session_state[_POLLING] = film.radiograph.sha256 if state.waiting else ""
         st.rerun()
-    _summary(film, state)
+    with right:
+        _summary(film, state)
     keys = shipped()
     for start in range(0, len(keys), 3):
         for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
             with column, st.container(border=True, key=f"card_{key}"):
                 _card(film, key, state, choice, pixels)
     _downloads(film, state, choice, pixels)
+
+
+def _film(film: ChosenFilm) -> None:
+    radiograph = film.radiograph
+    radiograph_viewer(
+        radiograph.pixels,
+        sha256=radiograph.sha256,
+        alt=f"Chest radiograph {radiograph.name}",
+        name=radiograph.name,
+        key="viewer",
+    )
+    width, height = radiograph.original_size
+    about = [f"{radiograph.format}, {width} x {height} px", *radiograph.notes]
+    if film.source:
+        about.append(f"Source: {film.source}")
+    if film.label:
+        about.append(f"Labelled: {film.label}")
+    st.caption(". ".join(about) + ".")
 
 
 def _summary(film: ChosenFilm, state: _State) -> None:
@@ -254,7 +283,7 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
     about = source[seen(prediction.training_sources, film.source)]
     if about:
         st.caption(f"The source of this film, {film.source}, {about}.")
-    st.caption(_track_record(key, prediction.weights_sha256))
+    st.caption(_track_record(key, prediction.weights_sha256), help=_AUC)
     with st.popover("What the network saw", width="stretch"):
         st.image(
             _network_input(film.radiograph.sha256, key, film.radiograph),

@@ -100,8 +100,8 @@ def _read(name: str) -> Radiograph:
     return read_radiograph(data, name)
 
 
-def _progress(done: int, total: int, what: str) -> None:
-    if sys.stderr.isatty() and total > 1:
+def _progress(done: int, total: int | None, what: str) -> None:
+    if total and total > 1 and sys.stderr.isatty():
         print(f"\r{done}/{total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
@@ -290,7 +290,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Any, text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=text, description=text)
+        # argparse formats help texts, but not descriptions, with "%": a per cent sign would be taken for a field.
+        sub = commands.add_parser(name, help=text.replace("%", "%%"), description=text)
         sub.set_defaults(run=run)
         return sub
 

@@ -57,6 +57,8 @@ def recalls(weights: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, classes
 
 def auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:
     """Area under the ROC curve, ties counting half, for every row of weights: float64 (resamples + 1,)."""
+    if not len(score):
+        return np.full(len(weights), np.nan)
     order = np.argsort(score, kind="stable")
     starts = np.flatnonzero(np.r_[True, np.diff(score[order]) > 0])
     ordered, hits = weights[:, order], positive[order]

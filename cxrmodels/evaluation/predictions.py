@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def read_predictions(path: Path) -> Evaluation:
         text = gzip.decompress(path.read_bytes()).decode()
     except FileNotFoundError:
         raise PredictionsError(f"There is no {path.name} in {path.parent.name}.") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise PredictionsError(f"{path.parent.name}/{path.name} is damaged ({type(error).__name__}).") from error
     rows = list(csv.reader(text.splitlines()))
     header, body = (rows[0], rows[1:]) if rows else ([], [])
@@ -108,10 +109,12 @@ def read_predictions(path: Path) -> Evaluation:
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             raise PredictionsError(f"{path.name}, row {number}: {len(row)} cells, expected {len(header)}.")
-    try:
-        logits = np.array([row[len(_COLUMNS) :] for row in body], dtype=np.float32).reshape(-1, len(findings))
-    except ValueError as error:
-        raise PredictionsError(f"{path.name}: a logit is not a number ({error}).") from error
+    logits = np.empty((len(body), len(findings)), np.float32)
+    for number, row in enumerate(body, start=2):
+        try:
+            logits[number - 2] = row[len(_COLUMNS) :]
+        except ValueError as error:
+            raise PredictionsError(f"{path.name}, row {number}: a logit is not a number ({error}).") from error
     if not np.isfinite(logits).all():
         number = int(np.flatnonzero(~np.isfinite(logits).all(1))[0]) + 2
         raise PredictionsError(f"{path.name}, row {number}: a logit is not finite.")

@@ -37,17 +37,13 @@ class Recipe:
 
 RECIPES: dict[str, Recipe] = {
     "two_conv_cnn": Recipe((Stage(64, 60, 1e-3),), weight_decay=1e-2, augmentation=0.4),
-    "multi_lung_cnn": Recipe((Stage(150, 40, 1e-3),), optimizer="rmsprop"),
-    "mobilenet_v3": Recipe(
-        (Stage(96, 14, 1e-3), Stage(160, 4, 6e-4), Stage(224, 2, 2e-4)),
-        weight_decay=2e-2,
-        label_smoothing=0.05,
-    ),
+    "multi_lung_cnn": Recipe((Stage(150, 30, 1e-3),), optimizer="rmsprop", augmentation=0.3),
+    "mobilenet_v3": Recipe((Stage(128, 12, 4e-4), Stage(224, 2, 2e-4)), weight_decay=2e-2),
     "vgg16": Recipe((Stage(128, 14, 2e-4), Stage(224, 3, 5e-5)), batch_size=16),
     "resnet50": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
     "inception_v3": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
     "xception": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
-    "darkcovidnet": Recipe((Stage(128, 14, 3e-3), Stage(256, 4, 1e-3)), weight_decay=1e-2),
+    "darkcovidnet": Recipe((Stage(128, 10, 1e-3), Stage(256, 3, 5e-4)), weight_decay=1e-2),
     "lung_aware": Recipe((Stage(128, 16, 2e-3), Stage(224, 6, 5e-4)), weight_decay=2e-2, augmentation=1.0),
 }
 """Model key -> recipe."""

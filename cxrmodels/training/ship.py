@@ -15,7 +15,7 @@ import numpy as np
 from cxrmodels.datasets.manifest import Film, data_hash, read_manifest
 from cxrmodels.evaluation.calibration import fit_decision_threshold, fit_temperature, operating_points
 from cxrmodels.evaluation.metrics import summaries, summarise
-from cxrmodels.evaluation.predictions import Evaluation, write_predictions
+from cxrmodels.evaluation.predictions import Evaluation, read_predictions, write_predictions
 from cxrmodels.networks import build
 from cxrmodels.training.films import answerable, prepare_film
 from cxrmodels.training.fit import EpochReport, fit
@@ -103,6 +103,8 @@ def train(
     shipped.load_weights(folder / WEIGHTS_FILE)
     evaluation = predict_films(shipped, spec, [film for film in films if film.split in ("val", "test", "external")])
     write_predictions(evaluation, folder / PREDICTIONS_FILE)
+    # The card is computed from the file, whose logits are rounded, so that anyone can compute it again.
+    evaluation = read_predictions(folder / PREDICTIONS_FILE)
 
     used, labels = answerable(training, spec.findings)
     sources = tuple(sorted({film.source for film in used}))

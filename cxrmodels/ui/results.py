@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import streamlit as st
@@ -72,6 +73,11 @@ def _overlay_png(
 @st.cache_data(max_entries=128, show_spinner=False)
 def _network_input(film: str, model: str, _radiograph: Radiograph) -> bytes:
     return png(np.rint(255 * network_input(_radiograph, SPECS[model])[..., 0]).astype(np.uint8))
+
+
+# Figures are only read once made, and making one costs more than all else of a card.
+_bars = lru_cache(maxsize=256)(probability_bars)
+_dots = lru_cache(maxsize=64)(agreement_dots)
 
 
 @st.cache_data(show_spinner=False)
@@ -231,8 +237,10 @@ def _summary(film: ChosenFilm, state: _State) -> None:
         )
     if predictions:
         st.plotly_chart(
-            agreement_dots(
-                titles, [one.probability("covid19") for one in predictions], [call(one) for one in predictions]
+            _dots(
+                tuple(titles),
+                tuple(one.probability("covid19") for one in predictions),
+                tuple(call(one) for one in predictions),
             ),
             config=_STATIC,
             key="agreement",
@@ -269,7 +277,7 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
     prediction = state.readings[key].prediction
     st.markdown(_verdict(prediction))
     st.plotly_chart(
-        probability_bars(prediction.findings, [float(value) for value in prediction.probabilities]),
+        _bars(prediction.findings, tuple(prediction.probabilities.tolist())),
         config=_STATIC,
         key=f"bars_{key}",
         alt=f"{model.title}: "

@@ -1,0 +1,111 @@
+"""The page as a viewer meets it: first paint, reruns, and what ten viewers cost in memory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from playwright.sync_api import Browser, Page, sync_playwright
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+SESSIONS = 10
+RERUNS = 15
+READY_FILM = "Synthetic, ground glass"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _server(port: int) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    environment = {key: value for key, value in os.environ.items() if key != "CXRMODELS_DATA"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _open(browser: Browser, port: int) -> Page:
+    page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+    while True:
+        try:
+            page.goto(f"http://127.0.0.1:{port}/", wait_until="commit")
+            break
+        except Exception:
+            time.sleep(0.05)
+    page.get_by_role("button", name="I understand").wait_for(timeout=120_000)
+    return page
+
+
+def _read_one(page: Page) -> None:
+    page.get_by_role("button", name="I understand").click()
+    page.locator("button", has_text=READY_FILM).first.click()
+    page.get_by_role("button", name="All heat maps (PNG)").wait_for(timeout=180_000)
+    page.wait_for_timeout(1500)
+
+
+def _memory(process: subprocess.Popen[bytes]) -> float:
+    """Resident memory of the server and its children, MB."""
+    parent = psutil.Process(process.pid)
+    return sum(one.memory_info().rss for one in [parent, *parent.children(recursive=True)]) / 2**20
+
+
+def measure_browser() -> list[tuple[str, str]]:
+    """(what, figure): first paint after the command, memory with one and with ten viewers reading a film."""
+    port = _free_port()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        started = time.perf_counter()
+        with _server(port) as process:
+            first = _open(browser, port)
+            painted = time.perf_counter() - started
+            _read_one(first)
+            alone = _memory(process)
+            pages = [_open(browser, port) for _ in range(SESSIONS - 1)]
+            for page in pages:
+                _read_one(page)
+            together = _memory(process)
+        browser.close()
+    return [
+        ("first page painted after `streamlit run app.py` (target 3 s)", f"{painted:.1f} s"),
+        ("server memory, one viewer with a film read by all networks", f"{alone:.0f} MB"),
+        (f"server memory, {SESSIONS} such viewers (target: at most 300 MB more)", f"+{together - alone:.0f} MB"),
+    ]
+
+
+def measure_rerun() -> list[tuple[str, str]]:
+    """(what, figure): script time of a rerun of the page with a film read and all networks loaded."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()
+    app.button(key="accept_notice").click().run()
+    app.button(key="open phantom/covid19").click().run()
+    for _ in range(200):
+        if any(button.label == "All heat maps (PNG)" for button in app.get("download_button")):
+            break
+        time.sleep(0.2)
+        app.run()
+    for _ in range(5):
+        app.run()
+    times = []
+    for _ in range(RERUNS):
+        started = time.perf_counter()
+        app.run()
+        times.append(1000 * (time.perf_counter() - started))
+    return [("rerun of the page, all networks loaded (target 100 ms)", f"{statistics.median(times):.0f} ms")]

@@ -1,0 +1,293 @@
+"""A viewer's way through the pages, in a browser: with a mouse, with keys alone, on a phone, in both themes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import FilePayload, Locator, Page, expect
+
+from cxrmodels import NOTICE
+from cxrmodels.export import COLUMNS
+from cxrmodels.findings import TITLES
+from cxrmodels.phantom import PATTERNS, phantom
+from cxrmodels.radiograph import read_radiograph, to_png
+from cxrmodels.zoo import SPECS, shipped
+from tests.broken_inputs import dicom
+from tests.browser.conftest import PATIENCE, Visit
+
+PHONE = {"viewport": {"width": 360, "height": 740}}
+# At 200 % zoom a window of 1400 x 900 has half as many CSS pixels, each drawn twice as large.
+ZOOMED = {"viewport": {"width": 700, "height": 450}, "device_scale_factor": 2}
+SIZES = {"desktop": {"viewport": {"width": 1400, "height": 1000}}, "phone": PHONE, "zoomed": ZOOMED}
+
+expect.set_options(timeout=PATIENCE)
+
+
+def containing(part: str) -> re.Pattern[str]:
+    return re.compile(re.escape(part))
+
+
+def heat_map(page: Page, key: str) -> Locator:
+    return page.locator(f".st-key-card_{key} img[alt*=', layer ']")
+
+
+def gallery_button(page: Page, finding: str) -> Locator:
+    """A ready film's button. The slash of its key becomes a dash in the page's class name."""
+    return page.locator(f"[class*='st-key-open-phantom-{finding}'] button")
+
+
+def read(page: Page) -> None:
+    """Wait until every network has its chart and its heat map on the page."""
+    for key in shipped():
+        expect(heat_map(page, key)).to_be_visible()
+        expect(page.locator(f".st-key-bars_{key} .js-plotly-plot .bars path").first).to_be_visible()
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+
+
+def open_film(page: Page, finding: str = "covid19") -> None:
+    gallery_button(page, finding).click()
+    expect(viewer(page)).to_have_attribute("aria-label", "Chest radiograph phantom 0000")
+    read(page)
+
+
+def viewer(page: Page) -> Locator:
+    return page.get_by_label("Chest radiograph", exact=False).and_(page.locator("canvas"))
+
+
+def upload(page: Page, *files: tuple[str, bytes]) -> None:
+    page.locator("input[type=file]").set_input_files(
+        [FilePayload(name=name, mimeType="application/octet-stream", buffer=data) for name, data in files]
+    )
+
+
+def real_or_drawn(request: pytest.FixtureRequest) -> list[tuple[str, bytes]]:
+    """A PNG and a MONOCHROME1 DICOM: real ones where there is a data folder."""
+    try:
+        folder: Path = request.getfixturevalue("data_dir")
+    except pytest.skip.Exception:
+        pixels = phantom("covid19", seed=3, size=256).pixels
+        stored = np.rint((1 - pixels) * 4095).astype(np.uint16)
+        return [
+            ("film.png", to_png(pixels)),
+            ("film.dcm", dicom(stored, BitsStored=12, PhotometricInterpretation="MONOCHROME1")),
+        ]
+    paths = (folder / "originals" / "MCUCXR_0001_0.png", folder / "dicom" / "RG1_J2KI.dcm")
+    return [(path.name, path.read_bytes()) for path in paths]
+
+
+def unnamed(page: Page) -> list[str]:
+    """Pictures, charts, canvases and controls on the page that have no accessible name."""
+    found: list[str] = page.evaluate(
+        """() => {
+          const visible = (e) => e.getClientRects().length > 0;
+          const roots = [document];
+          for (const e of document.querySelectorAll("*")) if (e.shadowRoot) roots.push(e.shadowRoot);
+          const all = (css) => roots.flatMap((root) => [...root.querySelectorAll(css)]).filter(visible);
+          const label = (e) => (e.getAttribute("alt") || e.getAttribute("aria-label")
+            || e.labels?.[0]?.textContent || e.textContent || e.title || "").trim();
+          const labelledBy = (e) => (e.getAttribute("aria-labelledby") || "").split(" ")
+            .some((id) => id && document.getElementById(id)?.textContent.trim());
+          const bad = [];
+          for (const e of all("img")) if (!(e.getAttribute("alt") || "").trim()) bad.push(e);
+          for (const e of all("canvas, button, a, input, select, [role=slider], [role=img]"))
+            if (!e.closest("[aria-hidden=true], .js-plotly-plot, [data-testid=stDataFrame]") && !label(e)
+                && !labelledBy(e)) bad.push(e);
+          for (const e of all("[data-testid=stPlotlyChart]"))
+            if (!label(e.closest("[aria-label]") || e.querySelector("[aria-label]") || document.createElement("i")))
+              bad.push(e);
+          return bad.map((e) => e.outerHTML.slice(0, 200));
+        }"""
+    )
+    return found
+
+
+def too_wide(page: Page) -> list[str]:
+    """What makes the page itself scroll sideways; strips that scroll within themselves are meant to."""
+    found: list[str] = page.evaluate(
+        """() => {
+          const main = document.querySelector("[data-testid=stMain]") || document.documentElement;
+          const over = [];
+          for (const e of [document.documentElement, document.body, main])
+            if (e.scrollWidth > e.clientWidth + 1) over.push(`${e.tagName} ${e.scrollWidth} > ${e.clientWidth}`);
+          return over;
+        }"""
+    )
+    return found
+
+
+# --- the way of most viewers ------------------------------------------------------------------------------------------
+
+
+def test_notice_film_finding_and_downloads(visit: Visit) -> None:
+    page = visit.enter()
+    open_film(page)
+    expect(page.get_by_text("This film is synthetic")).to_be_visible()
+    expect(page.get_by_text(NOTICE).first).to_be_visible()
+
+    finding = next(finding for finding in SPECS[shipped()[0]].findings if finding != "covid19")
+    page.get_by_role("combobox", name="Heat map of").click()
+    page.get_by_role("option", name=TITLES[finding], exact=True).click()
+    for key in shipped():
+        if finding in SPECS[key].findings:
+            expect(heat_map(page, key)).to_have_attribute("alt", containing(f" for {TITLES[finding]}, layer"))
+        else:
+            card = page.locator(f".st-key-card_{key}")
+            expect(card.get_by_text(f"does not answer {TITLES[finding]}")).to_be_visible()
+
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="All numbers (CSV)").click()
+    text = Path(coming.value.path()).read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    drawn = phantom("covid19", seed=2020, size=512, difficulty=0.2).radiograph()
+    assert coming.value.suggested_filename == f"cxr-{drawn.sha256[:12]}.csv"
+    assert text.splitlines()[0] == ",".join(COLUMNS)
+    assert [(row["model"], row["finding"]) for row in rows] == [
+        (key, finding) for key in shipped() for finding in SPECS[key].findings
+    ]
+    assert {row["film_sha256"] for row in rows} == {drawn.sha256}
+    assert {row["notice"] for row in rows} == {NOTICE}
+    for key in shipped():
+        assert sum(float(row["probability"]) for row in rows if row["model"] == key) == pytest.approx(1, abs=1e-5)
+
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="All heat maps (PNG)").click()
+    assert coming.value.suggested_filename == f"cxr-{drawn.sha256[:12]}.png"
+    with Image.open(coming.value.path()) as sheet:
+        assert sheet.format == "PNG"
+        assert sheet.width >= 360
+
+
+def test_uploads(visit: Visit, request: pytest.FixtureRequest) -> None:
+    page = visit.enter()
+    for name, data in real_or_drawn(request):
+        upload(page, (name, data))
+        expect(viewer(page)).to_have_attribute("aria-label", f"Chest radiograph {name}")
+        read(page)
+        expect(page.get_by_text("This film is synthetic")).to_have_count(0)
+        for note in read_radiograph(data).notes:
+            expect(page.get_by_text(note, exact=False).first).to_be_visible()
+    # Both are kept, and the first can be had again.
+    page.get_by_test_id("stPills").get_by_text("png").click()
+    expect(viewer(page)).to_have_attribute("aria-label", containing(".png"))
+
+
+def test_a_broken_file_among_others(visit: Visit) -> None:
+    page = visit.enter()
+    good = to_png(phantom("normal", seed=1, size=128).pixels)
+    hostile = "**loud** <b>bold<b> $x^2$ :red[red].png"
+    upload(page, ("broken.png", good[:200]), (hostile, good), ("second.png", good[:-1] + b"\0" + good[-1:]))
+    expect(page.get_by_role("alert").get_by_text("broken.png")).to_be_visible()
+    read(page)
+
+
+def test_names_are_shown_as_text(visit: Visit) -> None:
+    page = visit.enter()
+    hostile = "**loud** <b>bold</b> $x^2$ :red[red] ![p](https:x).png".replace("/", "")
+    films = [to_png(phantom("normal", seed=seed, size=128).pixels) for seed in (1, 2)]
+    upload(page, (hostile, films[0]), ("second.png", films[1]), (f"no film {hostile}", b"no picture"))
+    read(page)
+    expect(page.get_by_test_id("stPills").get_by_text(hostile, exact=True)).to_be_visible()
+    expect(page.get_by_role("alert").get_by_text(f"no film {hostile}")).to_be_visible()
+    assert page.locator(".katex").count() == 0
+
+
+def test_the_chosen_film_outlives_a_visit_to_models(visit: Visit) -> None:
+    page = visit.enter()
+    open_film(page, "viral_pneumonia")
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("heading", name=SPECS[shipped()[0]].title)).to_be_visible()
+    assert unnamed(page) == []
+    page.get_by_role("link", name="Read a film").click()
+    read(page)
+    expect(page.get_by_text(PATTERNS["viral_pneumonia"]).first).to_be_visible()
+
+
+def test_an_uploaded_film_outlives_a_visit_to_models(visit: Visit) -> None:
+    page = visit.enter()
+    upload(page, ("mine.png", to_png(phantom("normal", seed=1, size=128).pixels)))
+    read(page)
+    page.get_by_role("link", name="Models").click()
+    expect(page.get_by_role("heading", name=SPECS[shipped()[0]].title)).to_be_visible()
+    page.get_by_role("link", name="Read a film").click()
+    expect(page.get_by_text("Or take one that is ready")).to_be_visible()
+    expect(viewer(page)).to_have_attribute("aria-label", "Chest radiograph mine.png", timeout=15_000)
+
+
+# --- keys alone -------------------------------------------------------------------------------------------------------
+
+
+def focused(page: Page) -> str:
+    """What has the focus: visible text or label, looking into shadow trees."""
+    found: str = page.evaluate(
+        """() => {
+          let e = document.activeElement;
+          while (e?.shadowRoot?.activeElement) e = e.shadowRoot.activeElement;
+          return e ? `${e.tagName} ${(e.getAttribute("aria-label") || e.textContent || "").trim()}` : "";
+        }"""
+    )
+    return found
+
+
+def tab_to(page: Page, wanted: str, limit: int = 120) -> None:
+    passed = []
+    for _ in range(limit):
+        page.keyboard.press("Tab")
+        passed.append(focused(page))
+        if wanted in passed[-1]:
+            return
+    pytest.fail(f"Tab never came to {wanted!r}; it came to {passed}")
+
+
+@pytest.mark.parametrize("key", ["Enter", "Space"])
+def test_with_keys_alone(visit: Visit, key: str) -> None:
+    page = visit.page
+    page.goto(visit.address)
+    page.get_by_role("button", name="I understand").wait_for()
+    tab_to(page, "I understand")
+    page.keyboard.press(key)
+    page.get_by_role("dialog").wait_for(state="detached")
+    tab_to(page, "Upload")
+    tab_to(page, "Synthetic, ground glass")
+    outline: str = page.evaluate(
+        "(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.boxShadow; })()"
+    )
+    assert outline != "nonenone", "the focus cannot be seen"
+    page.keyboard.press(key)
+    read(page)
+    expect(page.get_by_text(PATTERNS["covid19"]).first).to_be_visible()
+    tab_to(page, "CANVAS Chest radiograph")
+    tab_to(page, "All numbers (CSV)")
+
+
+# --- looks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "visit",
+    [{**size, "color_scheme": scheme} for scheme in ("light", "dark") for size in SIZES.values()],
+    indirect=True,
+    ids=[f"{scheme}-{name}" for scheme in ("light", "dark") for name in SIZES],
+)
+def test_every_size_and_theme(visit: Visit, tmp_path: Path) -> None:
+    page = visit.enter()
+    open_film(page)
+    assert unnamed(page) == []
+    assert too_wide(page) == []
+    upload_button = page.get_by_role("button", name="Upload").first
+    upload_button.scroll_into_view_if_needed()
+    expect(upload_button).to_be_in_viewport()
+    background = page.evaluate("getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    red = int(background.split("(")[1].split(",")[0])
+    assert (red < 128) == (page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches"))
+    page.screenshot(path=tmp_path / "read.png", full_page=True)
+    page.goto(f"{visit.address}/models")
+    page.get_by_role("button", name="I understand").click()
+    expect(page.get_by_role("heading", name=SPECS[shipped()[0]].title)).to_be_visible()
+    assert too_wide(page) == []
+    page.screenshot(path=tmp_path / "models.png", full_page=True)

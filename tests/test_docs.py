@@ -1,0 +1,54 @@
+"""What the README states is what the files say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cxrmodels.cli import main
+from cxrmodels.findings import TITLES
+from cxrmodels.zoo import read_card, shipped
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def model_table() -> str:
+    """The README's table of shipped models, from their cards."""
+    rows = ["| model | answers | parameters | AUC, seen sources | AUC, unseen sources |", "|---|---|---|---|---|"]
+    for key in shipped():
+        card = read_card(key)
+        figures = {
+            summary["name"]: "{value:.2f} ({low:.2f} to {high:.2f})".format(**summary["metrics"]["auc_covid19_normal"])
+            for summary in card.metrics
+            if summary["name"] in ("test films of seen sources", "films of unseen sources")
+        }
+        findings = ", ".join(TITLES[finding] for finding in card.findings)
+        rows.append(
+            f"| {card.title} `{key}` | {findings} | {card.parameters / 1e6:.2f} M | "
+            f"{figures['test films of seen sources']} | {figures['films of unseen sources']} |"
+        )
+    return "\n".join(rows)
+
+
+def test_the_readme_shows_the_cards_figures() -> None:
+    assert model_table() in README, f"The README's table should be:\n\n{model_table()}"
+
+
+def test_the_readme_links_to_files_that_exist() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).is_file(), target
+
+
+@pytest.mark.parametrize("command", sorted(set(re.findall(r"^python -m cxrmodels (\w+)", README, re.MULTILINE))))
+def test_the_readmes_commands_exist(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert command in capsys.readouterr().out
+
+
+if __name__ == "__main__":
+    print(model_table())

@@ -1,0 +1,255 @@
+"""The shared worker: every question is worked on once, in turn, and a failure stays where it happened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cxrmodels import service as module
+from cxrmodels.engine import Engine
+from cxrmodels.explain.saliency import saliency
+from cxrmodels.inference import predict
+from cxrmodels.phantom import PATTERNS, phantom
+from cxrmodels.radiograph import Radiograph
+from cxrmodels.service import Reading, Service
+from cxrmodels.zoo import LoadedModel, ModelError, load, shipped
+
+WAIT = 120
+"""Seconds after which a future counts as stuck; nothing here measures time."""
+SIZE = (60, 50)
+Load = Callable[[str], LoadedModel]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, LoadedModel]:
+    """Every shipped model, read from disk once for all tests here."""
+    return {key: load(key) for key in shipped()}
+
+
+@pytest.fixture(scope="module")
+def films() -> list[Radiograph]:
+    return [phantom(finding, seed=index, size=128).radiograph() for index, finding in enumerate(PATTERNS)]
+
+
+@pytest.fixture
+def make(loaded: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
+    """Makes services whose worker threads end with the test."""
+    made: list[Service] = []
+    monkeypatch.setattr(module, "load", loaded.__getitem__)
+
+    def new(*arguments: Any) -> Service:
+        made.append(Service(*arguments))
+        return made[-1]
+
+    yield new
+    for service in made:
+        service._worker.shutdown(cancel_futures=True)
+
+
+def same(one: Reading, other: Reading) -> bool:
+    return bool(
+        one.prediction.decision == other.prediction.decision
+        and np.array_equal(one.prediction.logits, other.prediction.logits)
+        and np.array_equal(one.prediction.probabilities, other.prediction.probabilities)
+        and np.array_equal(one.output.features, other.output.features)
+    )
+
+
+@pytest.mark.parametrize("key", shipped())
+def test_an_answer_is_kept_and_shared(key: str, make: Callable[..., Service], films: list[Radiograph]) -> None:
+    service, film = make(), films[0]
+    first = service.read(film, key)
+    assert service.read(film, key) is first
+    answer = first.result(WAIT)
+    assert service.read(film, key) is first
+    assert service.read(film, key).result() is answer
+    finding = answer.prediction.findings[0]
+    heat = service.heat(film, key, finding, "grad_cam", SIZE)
+    assert service.heat(film, key, finding, "grad_cam", SIZE) is heat
+    assert heat.result(WAIT).heat.shape == SIZE
+    # Another film, method, finding or size is another question.
+    others = [
+        service.read(films[1], key),
+        service.heat(films[1], key, finding, "grad_cam", SIZE),
+        service.heat(film, key, finding, "layer_cam", SIZE),
+        service.heat(film, key, answer.prediction.findings[1], "grad_cam", SIZE),
+        service.heat(film, key, finding, "grad_cam", (30, 25)),
+    ]
+    assert len({id(future) for future in [first, heat, *others]}) == 7
+    for future in others:
+        future.result(WAIT)
+
+
+def test_the_same_film_under_another_name_is_the_same_question(
+    make: Callable[..., Service], films: list[Radiograph]
+) -> None:
+    service, key = make(), shipped()[0]
+    again = phantom(next(iter(PATTERNS)), seed=0, size=128).radiograph()
+    assert again is not films[0]
+    assert service.read(films[0], key) is service.read(again, key)
+
+
+def test_answers_equal_a_direct_run(
+    make: Callable[..., Service], films: list[Radiograph], loaded: dict[str, LoadedModel]
+) -> None:
+    service = make()
+    for key in shipped():
+        engine = Engine(loaded[key])
+        for film in films:
+            prediction, output = predict(engine, film)
+            assert same(service.read(film, key).result(WAIT), Reading(prediction, output))
+            finding = prediction.findings[prediction.top]
+            found = service.heat(film, key, finding, "grad_cam", SIZE).result(WAIT)
+            expected = saliency(engine, film, output, finding, "grad_cam", SIZE)
+            np.testing.assert_array_equal(found.heat, expected.heat)
+            assert found.raw_max == expected.raw_max
+            assert found.film_sha256 == film.sha256
+
+
+def test_eight_callers_at_once_get_what_one_gets(
+    make: Callable[..., Service], films: list[Radiograph], loaded: dict[str, LoadedModel]
+) -> None:
+    keys = shipped()
+    expected = {
+        (film.sha256, key): Reading(*predict(engine, film))
+        for key in keys
+        for engine in [Engine(loaded[key])]
+        for film in films
+    }
+    # So little is kept that answers are forgotten and worked out anew all the time.
+    for service in (make(), make(1)):
+        start = threading.Barrier(8)
+
+        def caller(number: int, service: Service = service, start: threading.Barrier = start) -> bool:
+            start.wait(WAIT)
+            right = True
+            for turn in range(2 * len(films)):
+                film = films[(number + turn) % len(films)]
+                for key in keys:
+                    answer = service.read(film, key).result(WAIT)
+                    right &= same(answer, expected[film.sha256, key])
+                    finding = answer.prediction.findings[number % 2]
+                    heat = service.heat(film, key, finding, "grad_cam", SIZE).result(WAIT)
+                    right &= heat.film_sha256 == film.sha256 and heat.finding == finding
+            return right
+
+        with ThreadPoolExecutor(8) as callers:
+            assert all(callers.map(caller, range(8)))
+
+
+def test_work_is_done_in_the_order_asked(
+    make: Callable[..., Service], films: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noting(engine: Engine, film: Radiograph) -> Any:
+        done.append(film.sha256)
+        return predict(engine, film)
+
+    monkeypatch.setattr(module, "predict", noting)
+    service, key = make(), shipped()[0]
+    gate = threading.Event()
+    service._worker.submit(gate.wait, WAIT)
+    asked = [films[at] for at in (2, 0, 3, 1, 0, 2)]
+    futures = [service.read(film, key) for film in asked]
+    assert not any(future.done() for future in futures)
+    gate.set()
+    for future in futures:
+        future.result(WAIT)
+    assert done == list(dict.fromkeys(film.sha256 for film in asked))
+
+
+def test_a_failure_is_forgotten_and_tried_anew(
+    make: Callable[..., Service],
+    films: list[Radiograph],
+    loaded: dict[str, LoadedModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    key = shipped()[0]
+    broken = True
+
+    def sometimes(name: str) -> LoadedModel:
+        if broken:
+            raise ModelError("The weights are gone.")
+        return loaded[name]
+
+    service = make()
+    monkeypatch.setattr(module, "load", sometimes)
+    failed = service.read(films[0], key)
+    with pytest.raises(ModelError, match="gone"):
+        failed.result(WAIT)
+    with pytest.raises(ModelError, match="gone"):
+        service.heat(films[0], key, "covid19", "grad_cam", SIZE).result(WAIT)
+    # The callback that forgets runs on the worker, after the waiters have been told.
+    service._worker.submit(lambda: None).result(WAIT)
+    assert not service.ready(key)
+    broken = False
+    mended = service.read(films[0], key)
+    assert mended is not failed
+    assert mended.result(WAIT).prediction.model == key
+    assert service.ready(key)
+
+
+def test_a_model_that_fails_stops_no_other(
+    make: Callable[..., Service],
+    films: list[Radiograph],
+    loaded: dict[str, LoadedModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = make()
+
+    def all_but_one(name: str) -> LoadedModel:
+        if name == "broken":
+            raise ModelError("The weights are gone.")
+        return loaded[name]
+
+    monkeypatch.setattr(module, "load", all_but_one)
+    service.warm_up(("broken", *shipped()))
+    bad = service.read(films[0], "broken")
+    good = [service.read(films[0], key) for key in shipped()]
+    bad_heat = service.heat(films[0], "broken", "covid19", "grad_cam", SIZE)
+    for key, future in zip(shipped(), good, strict=True):
+        assert future.result(WAIT).prediction.model == key
+    for future in (bad, bad_heat):
+        with pytest.raises(ModelError, match="gone"):
+            future.result(WAIT)
+
+
+def kept(service: Service) -> int:
+    """Bytes of the answers still held."""
+    with service._guard:
+        return sum(module._weight(future.result()) for future in service._answers.values())
+
+
+def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
+    make: Callable[..., Service], films: list[Radiograph]
+) -> None:
+    key = shipped()[0]
+    one = make().read(films[0], key).result(WAIT).output.features.nbytes
+    service = make(2 * one)
+    futures = {film.sha256: service.read(film, key) for film in films[:2]}
+    for future in futures.values():
+        future.result(WAIT)
+    # Looked at again, the first is younger than the second.
+    assert service.read(films[0], key) is futures[films[0].sha256]
+    service.read(films[2], key).result(WAIT)
+    service._worker.submit(lambda: None).result(WAIT)
+    assert kept(service) <= 2 * one
+    assert service.read(films[0], key) is futures[films[0].sha256]
+    assert service.read(films[1], key) is not futures[films[1].sha256]
+
+
+def test_heat_maps_count_towards_the_bound(make: Callable[..., Service], films: list[Radiograph]) -> None:
+    key = shipped()[0]
+    feature_bytes = make().read(films[0], key).result(WAIT).output.features.nbytes
+    limit = feature_bytes + 10 * 4 * SIZE[0] * SIZE[1]
+    service = make(limit)
+    for rows in range(30, 60):
+        service.heat(films[0], key, "covid19", "grad_cam", (rows, SIZE[1])).result(WAIT)
+        service._worker.submit(lambda: None).result(WAIT)
+        assert kept(service) <= limit

@@ -1,0 +1,357 @@
+"""Training: what augmentation may do, what an epoch holds, and a fit of a minute from films on disk to a served model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from cxrmodels import zoo
+from cxrmodels.datasets.manifest import COLUMNS, Film, data_hash, read_manifest
+from cxrmodels.evaluation.predictions import read_predictions
+from cxrmodels.inference import network_input
+from cxrmodels.networks import build
+from cxrmodels.phantom import phantom
+from cxrmodels.radiograph import read_radiograph
+from cxrmodels.training import ship
+from cxrmodels.training.augment import augment
+from cxrmodels.training.films import LabelledFilms, TrainingBatches, answerable, balanced_order, load_films
+from cxrmodels.training.fit import EpochReport, carry_weights, fit
+from cxrmodels.training.recipes import RECIPES, Recipe, Stage
+from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
+
+Bytes = NDArray[np.uint8]
+
+
+# -------------------------------------------------------------------------------------------------- augmentation
+def grey(size: int = 96) -> Bytes:
+    """A phantom with a marker beside one shoulder, as real films have: nothing like its own mirror."""
+    film = np.rint(phantom("bacterial_pneumonia", seed=5, size=96, difficulty=0.1).pixels * 255).astype(np.uint8)
+    film[8:24, 6:20] = 255
+    return np.asarray(Image.fromarray(film).resize((size, size)))
+
+
+@pytest.mark.parametrize("size", [64, 97, 224])
+@pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
+def test_augmented_film_is_a_film(size: int, strength: float) -> None:
+    film = grey(size)
+    before = film.copy()
+    for seed in range(20):
+        changed = augment(film, strength, np.random.default_rng(seed))
+        assert changed.dtype == np.uint8
+        assert changed.shape == (size, size)
+        assert np.ptp(changed) > 60, "the film was wiped out"
+        np.testing.assert_array_equal(changed, augment(film, strength, np.random.default_rng(seed)))
+    np.testing.assert_array_equal(film, before)
+
+
+def test_strength_is_how_far_it_goes() -> None:
+    film = grey().astype(int)
+
+    def distance(strength: float) -> float:
+        draws = [augment(grey(), strength, np.random.default_rng(seed)).astype(int) for seed in range(30)]
+        return float(np.mean([np.abs(draw - film).mean() for draw in draws]))
+
+    nothing, some, all_of_it = map(distance, (0.0, 0.4, 1.0))
+    assert nothing < 1.5, "strength 0 leaves the film as it is, but for rounding"
+    assert nothing < some < all_of_it
+    assert len({augment(grey(), 0.5, np.random.default_rng(seed)).tobytes() for seed in range(10)}) == 10
+
+
+def test_never_mirrors() -> None:
+    """A mirrored chest has its heart on the wrong side: another anatomy, and one that patients do have."""
+    film = grey()
+    mirror = film[:, ::-1]
+    for seed in range(300):
+        changed = augment(film, 1.0, np.random.default_rng(seed)).ravel()
+        alike = np.corrcoef(changed, film.ravel())[0, 1]
+        assert alike > np.corrcoef(changed, mirror.ravel())[0, 1], f"seed {seed}"
+
+
+# ----------------------------------------------------------------------------------------------------- an epoch
+LABELS: dict[str, list[int]] = {
+    "alike": [30, 30, 30],
+    "one large": [100, 7, 3],
+    "one film": [50, 1],
+    "one class": [12],
+    "not to be divided": [17, 5, 6, 3],
+}
+
+
+@pytest.mark.parametrize("name", LABELS)
+def test_every_class_comes_equally_often(name: str) -> None:
+    counts = LABELS[name]
+    labels = np.repeat(np.arange(len(counts)), counts)
+    order = balanced_order(labels, np.random.default_rng(0))
+    assert len(order) == len(labels)
+    drawn = np.bincount(labels[order], minlength=len(counts))
+    assert drawn.max() - drawn.min() <= len(counts), "cut to length after shuffling, so not always exactly alike"
+    times = Counter(order.tolist())
+    for label, share in enumerate(drawn):
+        each = [times[film] for film in np.flatnonzero(labels == label)]
+        assert max(each) <= -(-share // counts[label]) + 1
+        if share <= counts[label]:
+            assert max(each) == 1, "no film twice while others wait"
+    np.testing.assert_array_equal(order, balanced_order(labels, np.random.default_rng(0)))
+    if len(labels) > 12:
+        assert (order != balanced_order(labels, np.random.default_rng(1))).any()
+
+
+def test_an_epoch_depends_on_seed_and_number_alone() -> None:
+    rng = np.random.default_rng(0)
+    films = LabelledFilms(rng.integers(0, 255, (20, 32, 32), np.uint8), np.arange(20) % 2)
+
+    def batches(seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        made = TrainingBatches(films, outputs=2, channels=3, batch_size=6, strength=0.5, seed=seed, epoch=epoch)
+        # Backwards: workers ask in any order.
+        return [made[index] for index in reversed(range(len(made)))][::-1]
+
+    one = batches(1, 4)
+    assert len(one) == 3
+    for images, targets in one:
+        assert images.shape == (6, 32, 32, 3)
+        assert images.dtype == targets.dtype == np.float32
+        assert 0 <= images.min() <= images.max() <= 1
+        assert (targets.sum(1) == 1).all()
+    assert all(np.array_equal(a, b) for x, y in zip(one, batches(1, 4), strict=True) for a, b in zip(x, y, strict=True))
+    for other in (batches(2, 4), batches(1, 5)):
+        assert not all(np.array_equal(x[0], y[0]) for x, y in zip(one, other, strict=True))
+
+
+# ------------------------------------------------------------------------------------------------- films on disk
+def write_data(folder: Path, findings: tuple[str, ...], per_split: dict[str, int], size: int = 64) -> Path:
+    """A data folder of phantoms, PNG and JPEG in turn, the findings in turn, with its manifest."""
+    (folder / "images").mkdir(parents=True)
+    rows, number = [], 0
+    for split, count in per_split.items():
+        for i in range(count):
+            finding = findings[i % len(findings)]
+            pixels = phantom(finding, seed=3, index=number, size=size, difficulty=0.1).pixels
+            path = folder / "images" / f"{number}.{'png' if number % 2 else 'jpg'}"
+            Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(path, quality=92)
+            rows.append(
+                dict.fromkeys(COLUMNS, "")
+                | {
+                    "image_id": f"drawn/{number}",
+                    "path": f"images/{path.name}",
+                    "source": "elsewhere" if split == "external" else "drawn",
+                    "finding": finding,
+                    "group_id": f"p{number}",
+                    "age_group": "adult",
+                    "split": split,
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest()[:16],
+                }
+            )
+            number += 1
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+TWO, FOUR = SPECS["two_conv_cnn"].findings, SPECS["multi_lung_cnn"].findings
+TINY = Recipe((Stage(64, 2, 1e-3),), batch_size=4)
+STAGED = Recipe((Stage(110, 2, 1e-3), Stage(150, 2, 5e-4)), batch_size=4, optimizer="rmsprop")
+"""Two sizes, dropout, RMSprop, and a dense layer that starts afresh with the second size."""
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("two"), TWO, {"train": 16, "val": 8, "test": 8, "external": 8})
+
+
+@pytest.fixture(scope="module")
+def drawn_four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("four"), FOUR, {"train": 16, "val": 8}, size=150)
+
+
+def ignore(report: EpochReport) -> None:
+    pass
+
+
+def stop_after(count: int) -> Callable[[EpochReport], None]:
+    """Reports until the power goes: after `count` epochs."""
+    seen: list[EpochReport] = []
+
+    def report(epoch: EpochReport) -> None:
+        seen.append(epoch)
+        if len(seen) == count:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("key", SPECS)
+def test_recipe_ends_at_the_models_size(key: str) -> None:
+    recipe = RECIPES[key]
+    assert recipe.stages[-1].size == SPECS[key].input_size
+    assert recipe.optimizer in ("adamw", "rmsprop")
+    assert 0 <= recipe.augmentation <= 1
+    for stage in recipe.stages:
+        build(SPECS[key].network, stage.size, SPECS[key].channels, len(SPECS[key].findings))
+
+
+def test_every_recipe_has_a_model() -> None:
+    assert set(RECIPES) == set(SPECS)
+
+
+def test_films_in_memory_are_what_pages_show(drawn: Path) -> None:
+    films = read_manifest(drawn)
+    spec = SPECS["two_conv_cnn"]
+    loaded = load_films(films, spec.findings, spec.preprocessing, spec.input_size)
+    assert loaded.labels.tolist() == [spec.findings.index(film.finding) for film in films]
+    for image, film in zip(loaded.images, films, strict=True):
+        shown = network_input(read_radiograph(film.path.read_bytes(), film.path.name), spec)[..., 0]
+        assert np.abs(image / 255 - shown).max() <= 0.5 / 255 + 1e-6
+
+
+def test_films_without_an_answer_are_left_out(drawn_four: Path) -> None:
+    films = read_manifest(drawn_four)
+    kept, labels = answerable(films, TWO)
+    assert {film.finding for film in kept} == set(TWO)
+    assert [TWO[label] for label in labels] == [film.finding for film in kept]
+    kept, labels = answerable(films, ("normal", "pneumonia"))
+    assert Counter(labels.tolist()) == {0: 6, 1: 12}
+
+
+# -------------------------------------------------------------------------------------------------------- a fit
+def test_training_ends_in_a_model_that_is_served(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "two_conv_cnn", TINY)
+    reports: list[EpochReport] = []
+    weights = tmp_path / "weights"
+    card = ship.train(
+        "two_conv_cnn", data=drawn, weights=weights, work=tmp_path / "work", seed=5, report=reports.append
+    )
+    assert [(one.epoch, one.epochs) for one in reports] == [(1, 2), (2, 2)]
+    assert all(np.isfinite([one.training_loss, one.validation_loss]).all() for one in reports)
+    folder = weights / "two_conv_cnn"
+    assert {path.name for path in folder.iterdir()} == {WEIGHTS_FILE, CARD_FILE, PREDICTIONS_FILE}
+
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
+    assert zoo.shipped() == ("two_conv_cnn",)
+    loaded = zoo.load("two_conv_cnn")
+    assert loaded.card.to_json() == card.to_json()
+    assert card.training_sources == ("drawn",)
+    assert card.training_films == {"normal": 8, "covid19": 8}
+    assert (card.seed, card.parameters) == (5, loaded.network.count_params())
+    assert card.recipe["stages"][0] == {"size": 64, "epochs": 2, "learning_rate": 1e-3}
+    films = read_manifest(drawn)
+    assert card.data_sha256 == data_hash(films)
+
+    stored = read_predictions(folder / PREDICTIONS_FILE)
+    held_out = [film for film in films if film.split != "train"]
+    assert stored.image_ids.tolist() == [film.image_id for film in held_out]
+    inputs = [network_input(read_radiograph(film.path.read_bytes()), loaded.spec) for film in held_out]
+    served = loaded.network(np.stack(inputs), training=False)
+    np.testing.assert_allclose(stored.logits, served, atol=1e-3)
+    again = ship.describe(
+        loaded.spec,
+        stored,
+        training_sources=card.training_sources,
+        **{
+            name: getattr(card, name)
+            for name in (
+                *("parameters", "weights_sha256", "training_films", "seed", "recipe"),
+                *("versions", "device", "data_sha256", "wall_time_s"),
+            )
+        },
+    )
+    assert again == card, "the figures must follow from the stored predictions"
+    assert {entry["name"] for entry in card.metrics} >= {"drawn", "elsewhere"}
+
+
+RESUMED: dict[str, tuple[str, Recipe, int]] = {
+    # What is trained, and after how many epochs it is killed.
+    "within a stage": ("two_conv_cnn", TINY, 1),
+    "dropout, within the first stage": ("multi_lung_cnn", STAGED, 1),
+    "between two stages": ("multi_lung_cnn", STAGED, 2),
+    "within the second stage": ("multi_lung_cnn", STAGED, 3),
+    "after the last epoch": ("multi_lung_cnn", STAGED, 4),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_killed_training_goes_on_as_if_nothing_had_been(
+    name: str, drawn: Path, drawn_four: Path, tmp_path: Path
+) -> None:
+    key, recipe, epochs = RESUMED[name]
+    films = read_manifest(drawn if key == "two_conv_cnn" else drawn_four)
+    training, validation = ([film for film in films if film.split == split] for split in ("train", "val"))
+
+    def run(folder: str, report: Callable[[EpochReport], None]) -> list[np.ndarray]:
+        network, _ = fit(
+            SPECS[key], recipe, training, validation, seed=2, folder=tmp_path / folder, report=report
+        )
+        weights: list[np.ndarray] = network.get_weights()
+        return weights
+
+    straight, resumed = [], []
+    expected = run("straight", straight.append)
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", stop_after(epochs))
+    found = run("killed", resumed.append)
+    assert len(resumed) == len(straight) - epochs, "no epoch is done twice"
+    for left, right in zip(straight[epochs:], resumed, strict=True):
+        assert (left.stage, left.epoch) == (right.stage, right.epoch)
+        assert right.validation_loss == pytest.approx(left.validation_loss, abs=1e-5)
+    for one, two in zip(expected, found, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-6)
+
+
+def splits(folder: Path) -> tuple[list[Film], list[Film]]:
+    films = read_manifest(folder)
+    return [film for film in films if film.split == "train"], [film for film in films if film.split == "val"]
+
+
+def test_another_training_may_not_go_on(drawn: Path, tmp_path: Path) -> None:
+    spec = SPECS["two_conv_cnn"]
+    training, validation = splits(drawn)
+    with pytest.raises(KeyboardInterrupt):
+        fit(spec, TINY, training, validation, seed=0, folder=tmp_path, report=stop_after(1))
+    others: dict[str, tuple[Recipe, list[Film], int]] = {
+        "recipe": (replace(TINY, batch_size=8), training, 0),
+        "seed": (TINY, training, 1),
+        "data": (TINY, training[2:], 0),
+    }
+    for recipe, films, seed in others.values():
+        with pytest.raises(ValueError, match=r"another recipe, seed or data.*Remove it"):
+            fit(spec, recipe, films, validation, seed=seed, folder=tmp_path, report=ignore)
+
+
+def test_recipe_of_another_size_is_refused(drawn: Path, tmp_path: Path) -> None:
+    recipe = Recipe((Stage(64, 1, 1e-3), Stage(96, 1, 1e-3)))
+    with pytest.raises(ValueError, match="ends at 96 px, the model takes 64 px"):
+        fit(SPECS["two_conv_cnn"], recipe, *splits(drawn), seed=0, folder=tmp_path, report=ignore)
+
+
+def test_class_without_films_is_refused(drawn: Path, tmp_path: Path) -> None:
+    training, validation = splits(drawn)
+    healthy = [film for film in training if film.finding == "normal"]
+    with pytest.raises(ValueError, match=r"No training film shows covid19; two_conv_cnn needs"):
+        fit(SPECS["two_conv_cnn"], TINY, healthy, validation, seed=0, folder=tmp_path, report=ignore)
+
+
+def test_no_validation_film_is_refused(drawn: Path, tmp_path: Path) -> None:
+    """Without one no epoch could be chosen; that must be said before hours are spent."""
+    training, _ = splits(drawn)
+    with pytest.raises(ValueError, match="validation"):
+        fit(SPECS["two_conv_cnn"], TINY, training, [], seed=0, folder=tmp_path, report=ignore)
+
+
+def test_weights_carry_over_where_shapes_agree() -> None:
+    source, target = (build("multi_lung_cnn", size, 3, 4) for size in (110, 150))
+    assert carry_weights(source, target) == ["dense"]
+    for name in ("conv1", "conv2", "conv3", "logits"):
+        for one, two in zip(source.get_layer(name).get_weights(), target.get_layer(name).get_weights(), strict=True):
+            np.testing.assert_array_equal(one, two)

@@ -100,9 +100,7 @@ def test_metrics_are_those_of_scikit_learn(findings: tuple[str, ...], temperatur
     }
     assert summary.films == known.sum()
     assert {name: value(summary, name) for name in summary.metrics} == pytest.approx(expected, abs=6e-5)
-    np.testing.assert_array_equal(
-        summary.confusion, confusion_matrix(y_true, y_pred, labels=range(len(findings)))
-    )
+    np.testing.assert_array_equal(summary.confusion, confusion_matrix(y_true, y_pred, labels=range(len(findings))))
 
 
 def _ece(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -167,9 +165,7 @@ def test_films_without_an_answer_take_no_part() -> None:
 def test_summaries_keep_validation_out_and_sources_apart() -> None:
     data = evaluation()
     found = {summary.name: summary for summary in summaries(data, ("here",), 1.0, resamples=5)}
-    counts = {
-        source: int(((data.sources == source) & (data.splits != "val")).sum()) for source in ("here", "there")
-    }
+    counts = {source: int(((data.sources == source) & (data.splits != "val")).sum()) for source in ("here", "there")}
     assert {name: (s.films, s.seen) for name, s in found.items()} == {
         "test films of seen sources": (counts["here"], True),
         "films of unseen sources": (counts["there"], False),

@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from tests.make_golden import GOLDEN, golden_film
 from sklearn.metrics import accuracy_score, roc_auc_score
 from tf_keras_vis.gradcam import Gradcam
 from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
@@ -45,6 +44,7 @@ from cxrmodels.zoo import (
     ModelError,
     ModelSpec,
 )
+from tests.make_golden import GOLDEN, golden_film
 
 KEYS = tuple(SPECS)
 SHIPPED = zoo.shipped()
@@ -242,9 +242,13 @@ def _each_its_own(logits: Any) -> Any:
     return tf.linalg.diag_part(logits)
 
 
-def _same_map(found: np.ndarray, expected: np.ndarray) -> bool:
+TOLERANCE = {"grad_cam": 1e-3, "grad_cam_plus_plus": 5e-3, "layer_cam": 1e-3}
+"""Of a map scaled to 0-1. Grad-CAM++ divides by a difference that can vanish, its oracle in single precision."""
+
+
+def _same_map(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool:
     top = float(expected.max())
-    return bool(np.allclose(found, expected / top if top > 0 else expected, atol=1e-3))
+    return bool(np.allclose(found, expected / top if top > 0 else expected, rtol=0, atol=tolerance))
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -269,7 +273,7 @@ def test_heat_maps_are_those_of_tf_keras_vis(key: str) -> None:
         for number, finding in enumerate(spec.findings):
             found = saliency(engine, film(), output, finding, method, (height, width))
             theirs = np.asarray(expected[number])
-            if not _same_map(found.heat, theirs):
+            if not _same_map(found.heat, theirs, TOLERANCE[method]):
                 wrong.append((method, finding))
             if not found.raw_max:
                 empty.append((method, finding))
@@ -388,6 +392,7 @@ def test_damaged_card_is_refused(text: str, tmp_path: Path, monkeypatch: pytest.
         zoo.load("two_conv_cnn")
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")  # Keras' own word before its error
 @pytest.mark.parametrize("other", [None, "multi_lung_cnn"], ids=["no weights file", "another network's"])
 def test_weights_that_do_not_fit_are_refused(
     other: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -471,9 +476,7 @@ def test_card_has_figures_on_seen_and_unseen_films(key: str) -> None:
 
 @pytest.mark.parametrize("key", SHIPPED)
 def test_predictions_are_of_the_held_out_films(key: str, data_dir: Path) -> None:
-    held_out = {
-        film.image_id: film for film in read_manifest(data_dir) if film.split in ("val", "test", "external")
-    }
+    held_out = {film.image_id: film for film in read_manifest(data_dir) if film.split in ("val", "test", "external")}
     data = _predictions(key)
     assert sorted(data.image_ids) == sorted(held_out)
     assert data.findings == SPECS[key].findings

@@ -320,7 +320,7 @@ def test_bars_say_name_and_number_of_each_finding(key: str) -> None:
 def test_dots_repeat_in_their_shape_what_their_colour_says() -> None:
     (dots,) = agreement_dots(["A", "B", "C"], [0.9, None, 0.5], ["covid19", "other", "not sure"]).data
     assert len(set(dots.marker.symbol)) == 3
-    assert list(dots.text) == ["90 %", "", "50 %"]
+    assert [text.strip() for text in dots.text] == ["90 %", "", "50 %"]
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------

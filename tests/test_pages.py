@@ -7,6 +7,7 @@ import dataclasses
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,10 +18,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cxrmodels import NOTICE, zoo
+from cxrmodels.datasets.manifest import COLUMNS
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.explain.saliency import METHODS
 from cxrmodels.findings import TITLES
 from cxrmodels.inference import predict
+from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.plots import percent
 from cxrmodels.radiograph import RadiographError, read_radiograph, to_png
@@ -146,26 +149,6 @@ def film(finding: str = "normal", seed: int = 0, synthetic: bool = False) -> byt
     return drawn.png() if synthetic else to_png(drawn.pixels)
 
 
-COLUMNS = [
-    "image_id",
-    "path",
-    "mask_path",
-    "source",
-    "finding",
-    "patient_id",
-    "group_id",
-    "age_group",
-    "view",
-    "split",
-    "fold",
-    "licence",
-    "upstream_name",
-    "width",
-    "height",
-    "sha256",
-]
-
-
 def write_data(folder: Path, source: str = "clinic") -> Path:
     """A small data folder with a manifest."""
     folder.mkdir()
@@ -254,7 +237,6 @@ def film_is_folder(folder: Path) -> None:
     (folder / "covid19.png").mkdir()
 
 
-@pytest.mark.parametrize("page", [READ, MODELS])
 @pytest.mark.parametrize(
     "harm",
     [
@@ -273,16 +255,17 @@ def film_is_folder(folder: Path) -> None:
     ],
 )
 def test_a_broken_data_folder_is_a_warning(
-    harm: Callable[[Path], None], page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    harm: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_data(tmp_path / "data")
     harm(folder)
     monkeypatch.setenv("CXRMODELS_DATA", str(folder))
-    at = check(started().switch_page(page).run())
-    if page == READ:
-        assert at.warning or at.error
-        opened(at)
-        assert all(title in words(at) for title in titles())
+    at = started()
+    assert at.warning or at.error
+    opened(at)
+    assert list(cards(at)) == list(shipped())
+    assert len(heat_maps(at)) == len(shipped())
+    check(at.switch_page(MODELS).run())
 
 
 def test_a_film_lost_after_the_start_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,8 +357,9 @@ def test_a_film_from_the_data_folder_says_where_it_is_from(tmp_path: Path, monke
         folder = write_data(tmp_path / source, source)
         monkeypatch.setenv("CXRMODELS_DATA", str(folder))
         at = started()
-        for choose in (lambda at=at: opened(at, "clinic/0"), lambda at=at: uploaded(at, ("renamed.png", film()))):
-            choose()
+        for as_file in (False, True):
+            # Uploaded under another name, it is told from its content.
+            at = uploaded(at, ("renamed.png", film())) if as_file else opened(at, "clinic/0")
             assert f"Source: {source}" in words(at)
             for key, card in cards(at).items():
                 seen = source in read_card(key).training_sources
@@ -536,9 +520,12 @@ def test_real_files_of_every_kind(data_dir: Path) -> None:
             try:
                 read_radiograph(data, name)
             except RadiographError as error:
-                assert any(name in one.value and str(error) in one.value for one in at.error)
+                problem = str(error)
             else:
-                assert not any(f"`{name}`" in one.value for one in at.error)
+                problem = ""
+            told = [one.value for one in at.error if f"`{name}`" in one.value]
+            assert len(told) == bool(problem)
+            assert all(problem in one for one in told)
         assert len(heat_maps(at)) == len(shipped())
 
 
@@ -585,9 +572,12 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     added = "multi_lung_cnn"
     if not (folder / added / WEIGHTS_FILE).is_file():
         spec = SPECS[added]
-        network = zoo.build(spec.network, spec.input_size, spec.channels, len(spec.findings))
+        network = build(spec.network, spec.input_size, spec.channels, len(spec.findings))
         (folder / added).mkdir(exist_ok=True)
-        digest = zoo.save_weights(network, folder / added / WEIGHTS_FILE)
+        with warnings.catch_warnings():
+            # Keras reads its variables in a way that NumPy has deprecated.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            digest = zoo.save_weights(network, folder / added / WEIGHTS_FILE)
         card = dataclasses.replace(
             read_card(shipped()[0]), key=added, title=spec.title, findings=spec.findings, weights_sha256=digest
         )
@@ -605,6 +595,8 @@ def test_two_models_side_by_side(own_service: None, shelf: Shelf, monkeypatch: p
     assert check_findings(at) == {True, False}
 
 
+# Keras warns about weights that do not fit before it refuses them; in the program that is no error by itself.
+@pytest.mark.filterwarnings("ignore:Skipping nested container:UserWarning")
 @pytest.mark.parametrize("harm", ["weights", "card", "other network"])
 def test_an_altered_model_says_so_and_the_others_go_on(
     own_service: None, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def test_an_answer_is_kept_and_shared(key: str, make: Callable[..., Service], fi
     assert service.heat(film, key, finding, "grad_cam", SIZE) is heat
     assert heat.result(WAIT).heat.shape == SIZE
     # Another film, method, finding or size is another question.
-    others = [
+    others: list[Future[Any]] = [
         service.read(films[1], key),
         service.heat(films[1], key, finding, "grad_cam", SIZE),
         service.heat(film, key, finding, "layer_cam", SIZE),
@@ -215,9 +215,10 @@ def test_a_model_that_fails_stops_no_other(
     bad_heat = service.heat(films[0], "broken", "covid19", "grad_cam", SIZE)
     for key, future in zip(shipped(), good, strict=True):
         assert future.result(WAIT).prediction.model == key
-    for future in (bad, bad_heat):
+    failed: list[Future[Any]] = [bad, bad_heat]
+    for one in failed:
         with pytest.raises(ModelError, match="gone"):
-            future.result(WAIT)
+            one.result(WAIT)
 
 
 def kept(service: Service) -> int:

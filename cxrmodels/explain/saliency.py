@@ -38,6 +38,8 @@ def _grad_cam(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def _grad_cam_plus_plus(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # The two terms of the denominator can all but cancel: single precision would show in the map.
+    features, gradient = features.astype(np.float64), gradient.astype(np.float64)
     squared, cubed = gradient**2, gradient**3
     below = 2 * squared + features.sum((0, 1)) * cubed
     alpha = squared / np.where(below != 0, below, 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from keras import KerasTensor, Model, layers
+from keras import KerasTensor, Model, initializers, layers
 
 Size = int | tuple[int, int]
 
@@ -36,6 +37,15 @@ def conv_bn(
     x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=use_bias, name=name)(x)
     x = layers.BatchNormalization(momentum=momentum, epsilon=epsilon, scale=scale, name=f"{name}_bn")(x)
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
+
+
+def depthwise_init(kernel: int) -> initializers.Initializer:
+    """Normal with variance 2 / kernel**2 (He et al. 2015, arXiv 1502.01852), for depthwise kernels.
+
+    Keras counts all channels as inputs of a depthwise kernel, though each output sees one. Its default is some
+    twenty times too small; batch normalisation hides that, but a step of Adam then turns such a layer over.
+    """
+    return initializers.RandomNormal(stddev=math.sqrt(2) / kernel)
 
 
 def pooled_head(x: KerasTensor, outputs: int, dropout: float) -> KerasTensor:

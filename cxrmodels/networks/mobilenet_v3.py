@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from keras import KerasTensor, Model, layers
 
-from cxrmodels.networks._blocks import conv_bn, film_input, logits, network
+from cxrmodels.networks._blocks import conv_bn, depthwise_init, film_input, logits, network
 
 
 class _Block(NamedTuple):
@@ -61,6 +61,7 @@ def _inverted_residual(x: KerasTensor, block: _Block, number: int) -> KerasTenso
         strides=block.stride,
         padding="same" if block.stride == 1 else "valid",
         use_bias=False,
+        depthwise_initializer=depthwise_init(block.kernel),
         name=f"{name}_depthwise",
     )(x)
     x = layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_depthwise_bn")(x)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from keras import KerasTensor, Model, layers
 
-from cxrmodels.networks._blocks import conv_bn, film_input, network, pooled_head
+from cxrmodels.networks._blocks import conv_bn, depthwise_init, film_input, network, pooled_head
 
 
 def _separable(x: KerasTensor, name: str, filters: int) -> KerasTensor:
-    x = layers.SeparableConv2D(filters, 3, padding="same", use_bias=False, name=name)(x)
+    x = layers.SeparableConv2D(
+        filters, 3, padding="same", use_bias=False, depthwise_initializer=depthwise_init(3), name=name
+    )(x)
     return layers.BatchNormalization(momentum=0.97, epsilon=1e-3, name=f"{name}_bn")(x)
 
 

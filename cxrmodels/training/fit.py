@@ -76,6 +76,16 @@ def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> keras.optimizers.Opt
     return optimizer
 
 
+def _reseed(network: keras.Model, *numbers: int) -> None:
+    """Set what dropout draws from. Keras does not save that state: without this, a training that was killed
+    would go on with other draws than it would have seen."""
+    seeds = np.random.SeedSequence(numbers).generate_state(len(network.layers)) % 2**31
+    for layer, seed in zip(network.layers, seeds, strict=True):
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(keras.ops.convert_to_tensor([int(seed), 0], generator.state.dtype))
+
+
 def _validate(network: keras.Model, images: np.ndarray, labels: np.ndarray, channels: int) -> tuple[float, float]:
     """Cross-entropy and accuracy, each class weighing alike: what balanced training aims at."""
     logits = predict_logits(network, images, channels)
@@ -150,8 +160,8 @@ def fit(
         The network, and the seconds all epochs took (kills included).
 
     Raises:
-        ValueError: the recipe ends at another size than the model's, a class has no film, or the folder holds
-            another training.
+        ValueError: the recipe ends at another size than the model's, a class has no film, there is no validation
+            film, or the folder holds another training.
         RadiographError: a film cannot be read.
     """
     if recipe.stages[-1].size != spec.input_size:
@@ -180,6 +190,8 @@ def fit(
             raise ValueError(
                 f"No training film shows {', '.join(missing)}; {spec.key} needs films of each of its findings."
             )
+        if not len(held_out.labels):
+            raise ValueError(f"No validation film that {spec.key} can answer; it needs some to choose the epoch by.")
         if state["stage"] != number or network is None:
             state = {**state, "stage": number, "epoch": 0, "best": math.inf}
             fresh = build(spec.network, stage.size, spec.channels, outputs)
@@ -199,12 +211,13 @@ def fit(
                 outputs=outputs,
                 channels=spec.channels,
                 batch_size=recipe.batch_size,
-                strength=recipe.augmentation,
+                strength=stage.augmentation,
                 seed=seed + 1000 * number,
                 epoch=epoch,
                 workers=2,
                 max_queue_size=8,
             )
+            _reseed(network, seed, number, epoch)
             history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
             loss, accuracy = _validate(network, held_out.images, held_out.labels, spec.channels)
             seconds = time.monotonic() - started

@@ -18,7 +18,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE = 120_000
+PATIENCE = 60_000
 """Milliseconds after which something counts as stuck: generous, since other work may keep this machine busy."""
 
 
@@ -112,7 +112,7 @@ class Watch:
 
     def _said(self, message: ConsoleMessage) -> None:
         if message.type == "error":
-            self.errors.append(message.text)
+            self.errors.append(f"{message.text} ({message.location['url']})")
 
     def check(self) -> None:
         assert self.strangers == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import os
 import sys
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from cxrmodels import NOTICE, __version__
 from cxrmodels.datasets.manifest import DATA_VARIABLE, ManifestError, data_folder
+from cxrmodels.findings import TITLES
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
-from cxrmodels.zoo import PREDICTIONS_FILE, SPECS, ModelError, check_weights, read_card, shipped, spec, weights_folder
+from cxrmodels.zoo import PREDICTIONS_FILE, SPECS, ModelError, check_weights, read_card, shipped, weights_folder
 
 if TYPE_CHECKING:
     from cxrmodels.engine import Engine
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
 PREDICTION_COLUMNS = ("file", "model", "finding", "probability", "decision", "gate", "error")
 
 _OK, _SOME_FAILED, _USAGE = 0, 1, 2
+
+
+class UsageError(ValueError):
+    """The words of a command make no sense together; the message says what would."""
 
 
 def _say(text: str) -> None:
@@ -67,21 +73,33 @@ def _engines(names: str) -> dict[str, Engine]:
     """Load the models named, or all that are shipped.
 
     Raises:
+        UsageError: none is named, or one that does not exist.
         ModelError: one of them cannot be had, or none is shipped.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from cxrmodels.engine import Engine
     from cxrmodels.zoo import load
 
-    keys: Iterable[str] = shipped() if names == "all" else [name.strip() for name in names.split(",") if name.strip()]
-    for key in keys:
-        spec(key)
+    keys: Iterable[str] = shipped()
+    if names != "all":
+        keys = [_known(name.strip()) for name in names.split(",")]
     if not keys:
         raise ModelError(
             "No model is shipped here. Restore the weights folder from the repository, or make a model with "
             "'python -m cxrmodels train KEY'."
         )
     return {key: Engine(load(key)) for key in keys}
+
+
+def _known(key: str) -> str:
+    """A model key as given.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    if key not in SPECS:
+        raise UsageError(f"Unknown model {key!r}; expected one of {', '.join(SPECS)}.")
+    return key
 
 
 def _read(name: str) -> Radiograph:
@@ -112,9 +130,14 @@ def _predict(arguments: argparse.Namespace) -> int:
     failed = False
     with ExitStack() as stack:
         out = sys.stdout
+        # A file name need not be UTF-8; it goes out with the bytes it came in with.
         if arguments.output:
-            out = stack.enter_context(Path(arguments.output).open("w", encoding="utf-8", newline=""))
-        writer = csv.writer(out, lineterminator="\n")
+            out = stack.enter_context(
+                Path(arguments.output).open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            )
+        elif isinstance(out, io.TextIOWrapper):
+            out.reconfigure(errors="surrogateescape", newline="")
+        writer = csv.writer(out)
         writer.writerow(PREDICTION_COLUMNS)
         for number, name in enumerate(arguments.files, start=1):
             try:
@@ -134,14 +157,15 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from cxrmodels.explain.saliency import saliency
+    from cxrmodels.explain.saliency import METHODS, saliency
     from cxrmodels.inference import predict
-    from cxrmodels.plots import overlay_png
+    from cxrmodels.plots import contact_sheet_png, overlay, percent
 
     radiograph = _read(arguments.file)
     engines = _engines(arguments.models)
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
+    written = 0
     for key, engine in engines.items():
         prediction, output = predict(engine, radiograph)
         finding = arguments.finding or prediction.findings[prediction.top]
@@ -150,10 +174,16 @@ def _explain(arguments: argparse.Namespace) -> int:
             continue
         heat = saliency(engine, radiograph, output, finding, arguments.method)
         path = folder / f"{Path(radiograph.name).stem}-{key}-{finding}-{arguments.method}.png"
-        path.write_bytes(overlay_png(radiograph.pixels, heat.heat, opacity=0.5))
+        probability = percent(prediction.probability(finding) or 0.0)
+        about = f"{METHODS[heat.method].title}, layer {heat.layer}; weights {prediction.weights_sha256[:12]}"
+        picture = overlay(radiograph.pixels, heat.heat, opacity=0.6)
+        heading = f"{'synthetic film, ' if radiograph.synthetic else ''}{radiograph.name}"
+        title = f"{SPECS[key].title}: {TITLES[finding]}, {probability}"
+        path.write_bytes(contact_sheet_png([(title, about, picture)], heading, cell=720))
         print(path)
+        written += 1
     _say(NOTICE)
-    return _OK
+    return _OK if written else _SOME_FAILED
 
 
 def _data_folder(arguments: argparse.Namespace) -> Path:
@@ -167,7 +197,7 @@ def _train(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from platformdirs import user_data_path
 
-    spec(arguments.key)
+    _known(arguments.key)
     folder = _data_folder(arguments)
     work = Path(arguments.work) if arguments.work else user_data_path("cxrmodels") / "training" / arguments.key
     _say(f"Training {arguments.key}. Killed, it goes on from {work} when started again.")
@@ -263,7 +293,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from cxrmodels.evaluation.predictions import read_predictions
 
     rows = []
-    for key in arguments.keys or shipped():
+    for key in [_known(key) for key in arguments.keys] or shipped():
         card = read_card(key)
         evaluation = read_predictions(weights_folder() / key / PREDICTIONS_FILE)
         for summary in summaries(evaluation, card.training_sources, card.temperature):
@@ -280,7 +310,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _card(arguments: argparse.Namespace) -> int:
-    print(read_card(arguments.key).to_json(), end="")
+    print(read_card(_known(arguments.key)).to_json(), end="")
     return _OK
 
 
@@ -309,7 +339,7 @@ def _parser() -> argparse.ArgumentParser:
     explain = command("explain", _explain, "Heat maps of a film over it, as PNG files.")
     explain.add_argument("file", metavar="FILE")
     explain.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
-    explain.add_argument("--finding", help="by default each model's likeliest")
+    explain.add_argument("--finding", choices=tuple(TITLES), help="by default each model's likeliest")
     explain.add_argument("--method", default="grad_cam", choices=("grad_cam", "grad_cam_plus_plus", "layer_cam"))
     explain.add_argument("--output", default=".", metavar="FOLDER")
 
@@ -345,13 +375,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return int(parsed.run(parsed))
-    except ModelError as error:
+    except UsageError as error:
         _say(str(error))
-        return _USAGE if "Unknown model" in str(error) else _SOME_FAILED
-    except (RadiographError, ManifestError, ValueError, OSError) as error:
-        _say(str(error))
+        return _USAGE
+    except BrokenPipeError:  # Whoever read the output has had enough.
         return _SOME_FAILED
-    except BrokenPipeError:
+    except (ModelError, ValueError, OSError) as error:
+        _say(str(error))
         return _SOME_FAILED
     except KeyboardInterrupt:
         _say("Stopped.")

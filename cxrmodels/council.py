@@ -47,7 +47,8 @@ def agreement(titles: Sequence[str], predictions: Sequence[Prediction]) -> str:
         return f"{titles[0]} says {words[leading]}. One network alone shows no agreement."
     if not sides[trailing]:
         if not unsure:
-            return f"All {_say(total).lower()} networks say {words[leading]}."
+            everyone = "Both" if total == 2 else f"All {_say(total).lower()}"
+            return f"{everyone} networks say {words[leading]}."
         verb = "says" if len(sides[leading]) == 1 else "say"
         return f"{_say(len(sides[leading]))} of {_say(total).lower()} networks {verb} {words[leading]}.{doubt}"
     verb = "says" if len(sides[leading]) == 1 else "say"

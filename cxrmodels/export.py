@@ -8,10 +8,12 @@ from collections.abc import Iterable
 
 from cxrmodels import NOTICE
 from cxrmodels.inference import Prediction
+from cxrmodels.radiograph import Radiograph
 
 COLUMNS = (
     "file",
     "film_sha256",
+    "synthetic",
     "source",
     "model",
     "weights_sha256",
@@ -41,24 +43,27 @@ def _harmless(cell: str) -> str:
 
 
 def predictions_csv(
-    file: str, film_sha256: str, source: str | None, predictions: Iterable[Prediction], failures: dict[str, str]
+    radiograph: Radiograph, source: str | None, predictions: Iterable[Prediction], failures: dict[str, str]
 ) -> str:
     """All numbers of one film: a row for every model and finding, and one for every model that failed.
 
     Args:
-        file: the film's name.
+        radiograph: the film.
         source: where the film comes from, if that is known.
         failures: model key -> its error.
     """
     stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
+    writer = csv.writer(stream)
     writer.writerow(COLUMNS)
-    name = _harmless(file)
+    film = (
+        _harmless(radiograph.name),
+        radiograph.sha256,
+        "yes" if radiograph.synthetic else "no",
+        _harmless(source or ""),
+    )
     for one in predictions:
         about = (
-            name,
-            film_sha256,
-            source or "",
+            *film,
             one.model,
             one.weights_sha256,
             " ".join(one.training_sources),
@@ -69,5 +74,5 @@ def predictions_csv(
                 (*about, finding, f"{logit:.4f}", f"{probability:.6f}", one.decision, one.threshold, "", "", NOTICE)
             )
     for model, error in failures.items():
-        writer.writerow((name, film_sha256, source or "", model, *[""] * 9, error, NOTICE))
+        writer.writerow((*film, model, *[""] * 9, error, NOTICE))
     return stream.getvalue()

@@ -25,7 +25,8 @@ COLOURS: dict[str, str] = {
 }
 """Finding -> colour everywhere (Okabe and Ito 2008: told apart with any colour vision)."""
 
-OTHER_COLOUR = "#8A8A8A"
+OTHER_COLOUR = "#686868"
+"""Anything else; far enough from the green of normal for every kind of colour vision."""
 _FILM_BLACK = (10, 10, 12)
 
 
@@ -60,9 +61,11 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     Returns:
         uint8 (H, W, 3).
     """
-    # The power lifts weak evidence to where it can be seen on a bright film; nothing stays nothing.
-    alpha = (opacity * np.clip(heat, 0, 1) ** 0.7)[..., None]
-    colour = _magma()[np.clip(np.rint(heat * 255), 0, 255).astype(int)]
+    # The power, and leaving out the map's black end, lift weak evidence to where it can be seen on a film; nothing
+    # stays nothing.
+    heat = np.clip(heat, 0, 1)
+    alpha = (opacity * heat**0.7)[..., None]
+    colour = _magma()[np.rint(64 + heat * 191).astype(int)]
     mixed = (1 - alpha) * (255 * pixels)[..., None] + alpha * colour
     return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
 
@@ -79,9 +82,9 @@ def overlay_png(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> bytes:
     return png(overlay(pixels, heat, opacity))
 
 
-def heat_legend_png(width: int = 240, height: int = 12) -> bytes:
-    """The colours of a heat map from nothing (left) to its strongest place (right), as PNG."""
-    return overlay_png(np.zeros((height, width)), np.tile(np.linspace(0, 1, width), (height, 1)), 1.0)
+def heat_legend_png(opacity: float, width: int = 240, height: int = 12) -> bytes:
+    """A heat map's colours over mid grey, from nothing (left) to its strongest place (right), as PNG."""
+    return overlay_png(np.full((height, width), 0.5), np.tile(np.linspace(0, 1, width), (height, 1)), opacity)
 
 
 def contact_sheet_png(pictures: Sequence[tuple[str, str, np.ndarray]], heading: str, cell: int = 360) -> bytes:
@@ -120,8 +123,8 @@ def _drawable(text: str) -> str:
     return text.encode("latin-1", "replace").decode("latin-1")
 
 
-def _figure(trace: dict[str, Any], height: int, **layout: Any) -> Figure:
-    """One trace without chart junk. Built from plain values in one go: plotly's updates cost milliseconds each."""
+def _figure(traces: list[dict[str, Any]], height: int, ink: str, **layout: Any) -> Figure:
+    """Traces without chart junk. Built from plain values in one go: plotly's updates cost milliseconds each."""
     from plotly.graph_objects import Figure
 
     quiet = {
@@ -130,63 +133,113 @@ def _figure(trace: dict[str, Any], height: int, **layout: Any) -> Figure:
         "showlegend": False,
         "bargap": 0.35,
         "dragmode": False,
+        "font": {"color": ink},
     }
-    return Figure({"data": [trace], "layout": quiet | layout})
+    return Figure({"data": traces, "layout": quiet | layout})
 
 
-def probability_bars(findings: Sequence[str], probabilities: Sequence[float]) -> Figure:
-    """One horizontal bar a finding, labelled with its per cent."""
+def _axis(ink: str, **options: Any) -> dict[str, Any]:
+    return {"fixedrange": True, "ticks": "", "automargin": True, "tickfont": {"color": ink}} | options
+
+
+_PER_CENT = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": ["0 %", "25 %", "50 %", "75 %", "100 %"]}
+
+
+def probability_bars(findings: Sequence[str], probabilities: Sequence[float], ink: str) -> Figure:
+    """One horizontal bar a finding, labelled with its per cent; `ink` is the colour of text."""
+    bars = {
+        "type": "bar",
+        "x": list(probabilities),
+        "y": [TITLES[finding] for finding in findings],
+        "orientation": "h",
+        "marker": {"color": [COLOURS.get(finding, OTHER_COLOUR) for finding in findings]},
+        "text": [percent(probability) for probability in probabilities],
+        "textposition": "outside",
+        "textfont": {"color": ink},
+        "cliponaxis": False,
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
     return _figure(
-        {
-            "type": "bar",
-            "x": list(probabilities),
-            "y": [TITLES[finding] for finding in findings],
-            "orientation": "h",
-            "marker": {"color": [COLOURS.get(finding, OTHER_COLOUR) for finding in findings]},
-            "text": [percent(probability) for probability in probabilities],
-            "textposition": "outside",
-            "cliponaxis": False,
-            "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-        },
-        height=30 * len(findings) + 16,
-        xaxis={"range": [0, 1.12], "visible": False, "fixedrange": True},
-        yaxis={"autorange": "reversed", "fixedrange": True, "showgrid": False, "ticks": "", "automargin": True},
+        [bars],
+        30 * len(findings) + 16,
+        ink,
+        xaxis={"range": [0, 1.14], "visible": False, "fixedrange": True},
+        yaxis=_axis(ink, autorange="reversed", showgrid=False),
     )
 
 
-def agreement_dots(titles: Sequence[str], probabilities: Sequence[float | None], calls: Sequence[str]) -> Figure:
+def agreement_dots(
+    titles: Sequence[str], probabilities: Sequence[float | None], calls: Sequence[str], ink: str
+) -> Figure:
     """P(COVID-19) of every network on one axis; the shape repeats what each calls: COVID-19, something else, not sure.
 
     Args:
         titles: network names.
         probabilities: 0-1; None where a network does not answer.
         calls: `covid19`, `other` or `not sure` each.
+        ink: colour of text.
     """
     symbols = {"covid19": "circle", "other": "square-open", "not sure": "diamond-open"}
+    dots = {
+        "type": "scatter",
+        "x": list(probabilities),
+        "y": list(titles),
+        "mode": "markers+text",
+        "marker": {
+            "size": 13,
+            "symbol": [symbols[call] for call in calls],
+            "color": [COLOURS["covid19"] if call == "covid19" else ink for call in calls],
+            "line": {"width": 2},
+        },
+        "text": ["" if value is None else f"  {percent(value)}  " for value in probabilities],
+        "textposition": ["middle left" if (value or 0) > 0.85 else "middle right" for value in probabilities],
+        "textfont": {"color": ink},
+        "cliponaxis": False,
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
     return _figure(
-        {
+        [dots],
+        34 * len(titles) + 60,
+        ink,
+        margin={"l": 0, "r": 36, "t": 4, "b": 32},
+        xaxis=_axis(ink, range=[-0.03, 1.03], **_PER_CENT),
+        yaxis=_axis(ink, autorange="reversed"),
+    )
+
+
+Interval = tuple[float, float, float]
+"""A value and the ends of its 95 % interval."""
+
+
+def seen_unseen(titles: Sequence[str], seen: Sequence[Interval], unseen: Sequence[Interval], ink: str) -> Figure:
+    """AUC of every network on films of sources it learnt from and of others, with intervals; 0.5 is guessing."""
+
+    def dots(name: str, figures: Sequence[Interval], symbol: str, colour: str) -> dict[str, Any]:
+        return {
             "type": "scatter",
-            "x": list(probabilities),
+            "name": name,
+            "x": [value for value, _, _ in figures],
             "y": list(titles),
             "mode": "markers+text",
-            "marker": {
-                "size": 13,
-                "symbol": [symbols[call] for call in calls],
-                "color": [COLOURS["covid19"] if call == "covid19" else OTHER_COLOUR for call in calls],
-                "line": {"width": 2},
+            "marker": {"size": 12, "symbol": symbol, "color": colour, "line": {"width": 2}},
+            "error_x": {
+                "array": [high - value for value, _, high in figures],
+                "arrayminus": [value - low for value, low, _ in figures],
+                "color": colour,
+                "thickness": 1.5,
             },
-            "text": ["" if value is None else f"  {percent(value)}  " for value in probabilities],
-            "textposition": ["middle left" if (value or 0) > 0.85 else "middle right" for value in probabilities],
+            "text": [f"{name} {value:.2f}" for value, _, _ in figures],
+            "textposition": "top center",
+            "textfont": {"color": ink},
             "cliponaxis": False,
-            "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-        },
-        height=34 * len(titles) + 60,
-        margin={"l": 0, "r": 36, "t": 4, "b": 32},
-        xaxis={
-            "range": [-0.03, 1.03],
-            "tickformat": ".0%",
-            "tickvals": [0, 0.25, 0.5, 0.75, 1],
-            "fixedrange": True,
-        },
-        yaxis={"autorange": "reversed", "fixedrange": True, "ticks": "", "automargin": True},
+            "hovertemplate": f"%{{y}}, {name} sources: %{{x:.2f}}<extra></extra>",
+        }
+
+    return _figure(
+        [dots("seen", seen, "circle", COLOURS["bacterial_pneumonia"]), dots("unseen", unseen, "diamond-open", ink)],
+        58 * len(titles) + 60,
+        ink,
+        margin={"l": 0, "r": 36, "t": 16, "b": 40},
+        xaxis=_axis(ink, range=[0.45, 1.03], title={"text": "AUC, COVID-19 against normal (0.5 is guessing)"}),
+        yaxis=_axis(ink, autorange="reversed"),
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +16,12 @@ from cxrmodels.engine import Engine, Output
 from cxrmodels.explain.saliency import SaliencyMap, saliency
 from cxrmodels.inference import Prediction, predict
 from cxrmodels.radiograph import Radiograph
-from cxrmodels.zoo import load
+from cxrmodels.zoo import ModelError, load
+
+FAILURE_SECONDS = 5.0
+"""How long a failure is the answer before the work is tried anew, so that a page which looks again can show it."""
+
+_ATTEMPTS = 5
 
 KEPT_BYTES = 128 * 2**20
 """Answers kept, in bytes of their features and heat maps; the least recently used go first."""
@@ -46,6 +53,7 @@ class Service:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._engines: dict[str, Engine] = {}
         self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._failures: dict[Hashable, float] = {}
         self._kept_bytes = kept_bytes
         self._guard = threading.Lock()
 
@@ -53,7 +61,7 @@ class Service:
         """Import TensorFlow, then load models and compile them, while nobody is waiting yet."""
         self._worker.submit(_import_tensorflow)
         for key in keys:
-            self._worker.submit(self._warm, key)
+            self._worker.submit(self._engine, key)
 
     def read(self, radiograph: Radiograph, key: str) -> Future[Reading]:
         """What a model says of a film. Asked again, the same answer at once."""
@@ -85,39 +93,68 @@ class Service:
 
     def _engine(self, key: str) -> Engine:
         if key not in self._engines:
-            self._engines[key] = Engine(load(key))
+            self._engines[key] = _ready_engine(key)
             # Streamlit collects garbage after every script run; what a network consists of stays alive anyway,
             # and taking it out of the collector's sight makes each run some 0.4 s shorter.
             gc.collect()
             gc.freeze()
         return self._engines[key]
 
-    def _warm(self, key: str) -> None:
-        self._engine(key).warm_up()
-
     def _once(self, name: Hashable, work: Callable[[], Any]) -> Future[Any]:
         with self._guard:
-            if name in self._answers:
+            expired = time.monotonic() - self._failures.get(name, math.inf) > FAILURE_SECONDS
+            if name in self._answers and not expired:
                 self._answers.move_to_end(name)
                 return self._answers[name]
+            self._failures.pop(name, None)
             future = self._worker.submit(work)
             self._answers[name] = future
         future.add_done_callback(lambda done: self._settle(name, done))
         return future
 
     def _settle(self, name: Hashable, done: Future[Any]) -> None:
-        """Forget a failure, so that it is tried anew once mended; forget old answers beyond the limit."""
+        """Note when work failed, so that it is tried anew in a while; forget old answers beyond the limit."""
         with self._guard:
-            if done.cancelled() or done.exception() is not None:
+            if done.cancelled():
                 self._answers.pop(name, None)
                 return
-            finished = [(key, future) for key, future in self._answers.items() if future.done()]
-            total = sum(_weight(future.result()) for _, future in finished if not future.exception())
+            if done.exception() is not None:
+                self._failures[name] = time.monotonic()
+                return
+            finished = [
+                (key, future)
+                for key, future in self._answers.items()
+                if future.done() and not future.cancelled() and future.exception() is None
+            ]
+            total = sum(_weight(future.result()) for _, future in finished)
             for key, future in finished:
                 if total <= self._kept_bytes:
                     break
                 total -= _weight(future.result())
                 del self._answers[key]
+
+
+def _ready_engine(key: str) -> Engine:
+    """Load and compile a model.
+
+    Streamlit clears Keras' global state after every script run, in all threads. A network that is being built or
+    traced at that moment can lose the scope it stands in and fails with whatever it trips over; built again, it
+    is well. Once compiled, it no longer passes through Keras.
+
+    Raises:
+        ModelError: it cannot be had; trying again would not help.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            engine = Engine(load(key))
+            engine.warm_up()
+            return engine
+        except ModelError:
+            raise
+        except Exception:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _import_tensorflow() -> None:

@@ -320,6 +320,9 @@ def load(key: str) -> LoadedModel:
     card, path = check_weights(key)
     network = build(model_spec.network, model_spec.input_size, model_spec.channels, len(model_spec.findings))
     try:
+        # Keras only warns where a layer finds nothing in the file, and leaves it with random weights.
+        if _stored_arrays(path) != len(network.weights):
+            raise ValueError("another number of arrays")
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
@@ -327,6 +330,21 @@ def load(key: str) -> LoadedModel:
         ) from error
     network.trainable = False
     return LoadedModel(model_spec, card, network)
+
+
+def _stored_arrays(path: Path) -> int:
+    """How many weight arrays a file holds. What random layers draw from is not one of them."""
+    import h5py
+
+    found: list[str] = []
+
+    def note(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and "seed_generator" not in name:
+            found.append(name)
+
+    with h5py.File(path, "r") as stored:
+        stored.visititems(note)
+    return len(found)
 
 
 def save_weights(network: Model, path: Path) -> str:

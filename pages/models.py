@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from cxrmodels.ui.cards import show_card
+from cxrmodels.ui.cards import show_cards
 from cxrmodels.ui.frame import ask_once, foot
 from cxrmodels.zoo import SPECS, shipped
 
@@ -13,8 +13,7 @@ st.markdown(
     "is what published figures leave out. Every figure is computed from stored predictions, with its 95 % interval."
 )
 keys = shipped()
-for key in keys:
-    show_card(key)
+show_cards(keys)
 missing = [SPECS[key].title for key in SPECS if key not in keys]
 if missing:
     st.caption(f"Built and tested, not trained yet: {', '.join(missing)}.")

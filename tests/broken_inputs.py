@@ -76,8 +76,7 @@ def raw_dicom(array: np.ndarray, elements: list[tuple[int, int, bytes, bytes]], 
     plain = dicom(array, **tags)
     at = plain.index(struct.pack("<HH", 0x7FE0, 0x0010))
     more = b"".join(
-        struct.pack("<HH2sH", group, element, vr, len(value)) + value
-        for group, element, vr, value in elements
+        struct.pack("<HH2sH", group, element, vr, len(value)) + value for group, element, vr, value in elements
     )
     return plain[:at] + more + plain[at:]
 
@@ -85,8 +84,7 @@ def raw_dicom(array: np.ndarray, elements: list[tuple[int, int, bytes, bytes]], 
 def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
     """A PNG file of these (type, body) chunks, with right checksums."""
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
 
 
@@ -241,14 +239,10 @@ def _lying_dicom() -> list[Case]:
     cases.append(("hsv.dcm", dicom(np.dstack([grey] * 3), PhotometricInterpretation="HSV")))
     cases.append(("palette without palette.dcm", dicom(grey, PhotometricInterpretation="PALETTE COLOR")))
     cases.append(("unknown syntax.dcm", saved_as(deep, "1.2.3.4.5.6")))
-    cases.append(
-        ("raw but said JPEG 2000.dcm", saved_as(deep, JPEG2000Lossless, encapsulate([deep.tobytes()])))
-    )
+    cases.append(("raw but said JPEG 2000.dcm", saved_as(deep, JPEG2000Lossless, encapsulate([deep.tobytes()]))))
     cases.append(("only the preamble.dcm", bytes(128) + b"DICM"))
     cases.append(("only a group.dcm", b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100" + bytes(200)))
-    deep_nesting = struct.pack("<HHI", 0x0040, 0xA730, 0xFFFFFFFF) + struct.pack(
-        "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
-    )
+    deep_nesting = struct.pack("<HHI", 0x0040, 0xA730, 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     cases.append(("nested.dcm", struct.pack("<HHI", 8, 8, 2) + b"A " + deep_nesting * 20_000))
     return cases
 

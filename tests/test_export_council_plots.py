@@ -29,6 +29,7 @@ from cxrmodels.plots import (
     percent,
     probability_bars,
 )
+from cxrmodels.radiograph import Radiograph
 from cxrmodels.zoo import SPECS
 
 FILM = "f" * 64
@@ -54,6 +55,10 @@ def prediction(
     )
 
 
+def radiograph(name: str = "a.png", *, synthetic: bool = False) -> Radiograph:
+    return Radiograph(name, FILM, np.zeros((64, 64), np.float32), (64, 64), "PNG", (), synthetic)
+
+
 def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -63,7 +68,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 def test_a_row_for_every_model_and_finding() -> None:
     shown = [prediction(), prediction(NOT_SURE, list(SPECS["mobilenet_v3"].findings), [1, 2, 3, 4], "mobilenet_v3")]
-    text = predictions_csv("film.png", FILM, "kermany", shown, {})
+    text = predictions_csv(radiograph("film.png"), "kermany", shown, {})
     assert text.splitlines()[0] == ",".join(COLUMNS)
     rows = table(text)
     assert [(row["model"], row["finding"]) for row in rows] == [
@@ -82,13 +87,19 @@ def test_a_row_for_every_model_and_finding() -> None:
         assert row["error"] == ""
 
 
+@pytest.mark.parametrize("synthetic", [False, True])
+def test_a_synthetic_film_is_marked(synthetic: bool) -> None:
+    rows = table(predictions_csv(radiograph(synthetic=synthetic), None, [prediction()], {"vgg16": "It broke."}))
+    assert {row["synthetic"] for row in rows} == {"yes" if synthetic else "no"}
+
+
 def test_every_row_carries_the_notice() -> None:
-    rows = table(predictions_csv("a.png", FILM, None, [prediction()], {"vgg16": "It broke."}))
+    rows = table(predictions_csv(radiograph(), None, [prediction()], {"vgg16": "It broke."}))
     assert [row["notice"] for row in rows] == [NOTICE] * 3
 
 
 def test_a_model_that_failed_has_one_row_with_its_error() -> None:
-    text = predictions_csv("a.png", FILM, None, [], {"vgg16": 'It said "no",\nthen broke.'})
+    text = predictions_csv(radiograph(), None, [], {"vgg16": 'It said "no",\nthen broke.'})
     (row,) = table(text)
     assert (row["model"], row["error"]) == ("vgg16", 'It said "no",\nthen broke.')
     assert not any(row[name] for name in ("finding", "logit", "probability", "decision", "gate"))
@@ -99,7 +110,7 @@ def test_a_model_that_failed_has_one_row_with_its_error() -> None:
 )
 def test_says_whether_the_source_was_seen(source: str | None, said: str) -> None:
     assert seen(prediction().training_sources, source) == said
-    rows = table(predictions_csv("a.png", FILM, source, [prediction()], {}))
+    rows = table(predictions_csv(radiograph(), source, [prediction()], {}))
     assert {row["source_seen_in_training"] for row in rows} == {said}
 
 
@@ -109,7 +120,7 @@ def test_no_cell_runs_as_a_formula(start: str, where: str) -> None:
     # Whoever names a film, or a source in a manifest, must not run a command in the reader's spreadsheet.
     evil = f"{start}HYPERLINK(1)"
     names = {"file": "a.png", "source": "kermany"} | {where: evil}
-    text = predictions_csv(names["file"], FILM, names["source"], [prediction()], {"vgg16": "broke"})
+    text = predictions_csv(radiograph(names["file"]), names["source"], [prediction()], {"vgg16": "broke"})
     for row in table(text):
         assert row[where] != evil
         assert row[where].endswith(evil)
@@ -117,7 +128,7 @@ def test_no_cell_runs_as_a_formula(start: str, where: str) -> None:
 
 @pytest.mark.parametrize("name", ['a,"b".png', "two\nlines.png", "肺.png", "<script>alert(1)</script>", ""])
 def test_names_come_back_as_they_went_in(name: str) -> None:
-    rows = table(predictions_csv(name, FILM, None, [prediction()], {}))
+    rows = table(predictions_csv(radiograph(name), None, [prediction()], {}))
     assert {row["file"] for row in rows} == {name}
 
 
@@ -235,14 +246,12 @@ def test_overlay_png_is_the_overlay() -> None:
 
 
 def test_legend_runs_from_nothing_to_the_most() -> None:
-    legend = decoded(heat_legend_png(200, 10)).astype(float)
+    legend = decoded(heat_legend_png(0.8, 200, 10)).astype(float)
     assert legend.shape == (10, 200, 3)
     np.testing.assert_array_equal(legend, legend[:1].repeat(10, axis=0))
-    luminance = legend[0] @ (0.2126, 0.7152, 0.0722)
-    assert luminance[0] == 0
-    assert (np.diff(luminance) >= -1).all()
-    # The same colours as on a film that is black: what the legend says is what is seen.
-    np.testing.assert_array_equal(legend[0], overlay(np.zeros((1, 200)), np.linspace(0, 1, 200)[None], 1.0)[0])
+    # Nothing is the bare film, and the colours are those of a film that is mid grey: what it says is what is seen.
+    assert (legend[0, 0] == 128).all()
+    np.testing.assert_array_equal(legend[0], overlay(np.full((1, 200), 0.5), np.linspace(0, 1, 200)[None], 0.8)[0])
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7, 9])
@@ -310,7 +319,7 @@ def test_percent_never_says_nothing_or_all() -> None:
 def test_bars_say_name_and_number_of_each_finding(key: str) -> None:
     findings = SPECS[key].findings
     values = np.linspace(0.001, 0.999, len(findings)).tolist()
-    (bars,) = probability_bars(findings, values).data
+    (bars,) = probability_bars(findings, values, "#000000").data
     assert list(bars.y) == [TITLES[finding] for finding in findings]
     assert list(bars.text) == [percent(value) for value in values]
     assert list(bars.x) == values
@@ -318,7 +327,7 @@ def test_bars_say_name_and_number_of_each_finding(key: str) -> None:
 
 
 def test_dots_repeat_in_their_shape_what_their_colour_says() -> None:
-    (dots,) = agreement_dots(["A", "B", "C"], [0.9, None, 0.5], ["covid19", "other", "not sure"]).data
+    (dots,) = agreement_dots(["A", "B", "C"], [0.9, None, 0.5], ["covid19", "other", "not sure"], "#000000").data
     assert len(set(dots.marker.symbol)) == 3
     assert [text.strip() for text in dots.text] == ["90 %", "", "50 %"]
 

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from broken_inputs import (
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from pydicom.dataset import Dataset
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
+from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
+
+from cxrmodels import radiograph
+from cxrmodels.radiograph import SYNTHETIC_MARK, Radiograph, RadiographError, read_radiograph, resize, to_png
+from tests.broken_inputs import (
     PATIENT,
     broken_inputs,
     dataset,
@@ -23,14 +31,6 @@ from broken_inputs import (
     saved,
     tiff,
 )
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
-from pydicom.dataset import Dataset
-from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
-
-from cxrmodels import radiograph
-from cxrmodels.radiograph import SYNTHETIC_MARK, Radiograph, RadiographError, read_radiograph, resize, to_png
 
 GREY = film()
 DEEP = film(bits=12)

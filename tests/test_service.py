@@ -188,6 +188,9 @@ def test_a_failure_is_forgotten_and_tried_anew(
     # The callback that forgets runs on the worker, after the waiters have been told.
     service._worker.submit(lambda: None).result(WAIT)
     assert not service.ready(key)
+    # Within the time that a page needs to look again and show it, the failure is the answer; then it is tried anew.
+    assert service.read(films[0], key) is failed
+    monkeypatch.setattr(module, "FAILURE_SECONDS", -1.0)
     broken = False
     mended = service.read(films[0], key)
     assert mended is not failed

@@ -115,9 +115,7 @@ def page(seed: int = 0) -> None:
 
     st.button("again")
     pixels = np.random.default_rng(seed).random((30, 20), dtype=np.float32)
-    radiograph_viewer(
-        pixels, sha256=f"film {seed}", alt="Noise", name="<b>noise</b>.png", key="film", height=300
-    )
+    radiograph_viewer(pixels, sha256=f"film {seed}", alt="Noise", name="<b>noise</b>.png", key="film", height=300)
 
 
 def sent(at: AppTest) -> dict[str, object]:

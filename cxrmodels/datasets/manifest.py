@@ -86,10 +86,14 @@ def read_manifest(folder: Path) -> tuple[Film, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{path} cannot be read as UTF-8 text ({type(error).__name__}).") from error
     reader = csv.DictReader(text.splitlines())
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise ManifestError(f"{path}, line {reader.line_num}: not CSV ({error}).") from error
     missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
         raise ManifestError(f"{path} lacks the columns {', '.join(missing)}; it needs {', '.join(COLUMNS)}.")
-    films = tuple(_film(row, folder, f"{path.name}, line {line}") for line, row in enumerate(reader, start=2))
+    films = tuple(_film(row, folder, f"{path.name}, line {line}") for line, row in enumerate(rows, start=2))
     seen: set[str] = set()
     for film in films:
         if film.image_id in seen:
@@ -99,9 +103,10 @@ def read_manifest(folder: Path) -> tuple[Film, ...]:
     return films
 
 
-def _film(row: dict[str, str], folder: Path, where: str) -> Film:
-    if any(value is None for value in row.values()):
-        raise ManifestError(f"{where}: too few cells; expected {len(COLUMNS)}.")
+def _film(row: dict[str | None, str], folder: Path, where: str) -> Film:
+    # What csv.DictReader makes of a row shorter, or longer, than the header.
+    if None in row.values() or None in row:
+        raise ManifestError(f"{where}: too {'many' if None in row else 'few'} cells; expected as many as columns.")
     if row["finding"] not in TITLES:
         raise ManifestError(f"{where}: unknown finding {row['finding']!r}; expected one of {', '.join(TITLES)}.")
     if row["split"] not in SPLITS:

@@ -8,7 +8,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from cxrmodels.datasets.manifest import Film, read_manifest
-from cxrmodels.findings import TITLES
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph, read_radiograph
 
@@ -25,13 +24,16 @@ _SHOWN_FINDINGS = ("covid19", "normal", "bacterial_pneumonia", "viral_pneumonia"
 
 @dataclass(frozen=True, slots=True)
 class ReadyFilm:
-    """A film to click on. `source` is None for a phantom; `label` what it shows; `open` reads or draws it."""
+    """A film to click on. Its title does not give away the finding that a data set states; `finding` does.
+
+    `source` and `finding` are None for a phantom; `open` reads or draws it.
+    """
 
     key: str
     title: str
     detail: str
-    label: str
     source: str | None
+    finding: str | None
     open: Callable[[], Radiograph]
 
 
@@ -43,7 +45,7 @@ def phantom_films() -> tuple[ReadyFilm, ...]:
         return lambda: phantom(finding, seed=_PHANTOM_SEED, size=_PHANTOM_SIZE, difficulty=0.2).radiograph()
 
     return tuple(
-        ReadyFilm(f"phantom/{key}", title, "Synthetic, drawn by this program", PATTERNS[key], None, opener(key))
+        ReadyFilm(f"phantom/{key}", title, f"Drawn by this program: {PATTERNS[key]}", None, None, opener(key))
         for key, title in _PHANTOM_TITLES.items()
     )
 
@@ -67,13 +69,13 @@ def real_films(folder: Path, count: int = 8) -> tuple[ReadyFilm, ...]:
     return tuple(
         ReadyFilm(
             film.image_id,
-            f"{TITLES[film.finding]} ({film.source})",
-            "A real film, labelled so by its data set",
-            TITLES[film.finding],
+            f"Real film {number} ({film.source})",
+            "What its data set calls it is told with the answers",
             film.source,
+            film.finding,
             _opener(film),
         )
-        for film in chosen[:count]
+        for number, film in enumerate(chosen[:count], start=1)
     )
 
 
@@ -86,12 +88,12 @@ def _films(folder: Path) -> Sequence[Film]:
     return read_manifest(folder)
 
 
-def source_of(folder: Path | None, sha256: str) -> str | None:
-    """The source of a film, told from its content; None when the data folder does not list it.
+def listed(folder: Path | None, sha256: str) -> Film | None:
+    """The film of a data folder that has this content, if one has.
 
     Args:
         sha256: hex digest of the file's bytes.
     """
     if folder is None:
         return None
-    return next((film.source for film in _films(folder) if sha256.startswith(film.sha256)), None)
+    return next((film for film in _films(folder) if sha256.startswith(film.sha256)), None)

@@ -11,6 +11,9 @@ import numpy as np
 from cxrmodels.evaluation.predictions import Evaluation
 
 RESAMPLES = 1000
+SEEN, UNSEEN = "test films of seen sources", "films of unseen sources"
+"""Names of the two summaries that are never pooled."""
+
 BINS = 15
 
 
@@ -164,8 +167,8 @@ def summaries(
     held_out = evaluation.where(evaluation.splits != "val")
     seen = np.isin(held_out.sources, training_sources)
     select: list[tuple[str, bool, Callable[[], np.ndarray]]] = [
-        ("test films of seen sources", True, lambda: seen),
-        ("films of unseen sources", False, lambda: ~seen),
+        (SEEN, True, lambda: seen),
+        (UNSEEN, False, lambda: ~seen),
     ]
     found = [
         summarise(name, flag, held_out.where(mask()), temperature, resamples=resamples) for name, flag, mask in select

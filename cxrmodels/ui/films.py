@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,24 +10,25 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from cxrmodels.datasets.manifest import ManifestError, data_folder
-from cxrmodels.datasets.ready import ReadyFilm, phantom_films, real_films, source_of
+from cxrmodels.datasets.ready import ReadyFilm, listed, phantom_films, real_films
 from cxrmodels.radiograph import MAX_BYTES, Radiograph, RadiographError, read_radiograph, resize, to_png
+from cxrmodels.ui.gallery import gallery
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 _THUMBNAIL = 128
 # Session keys, none of them a widget's: what is chosen must outlive a visit to another page.
-_CHOSEN, _OPEN, _PROBLEMS = "chosen_film", "open_film", "upload_problems"
+_CHOSEN, _OPEN, _PROBLEMS, _CHANGED = "chosen_film", "open_film", "upload_problems", "uploads_changed"
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenFilm:
-    """The film on the page; the source it is known to come from, and what its data set calls it."""
+    """The film on the page; where it is known, the source it comes from and the finding its data set states."""
 
     radiograph: Radiograph
     source: str | None
-    label: str
+    finding: str | None
 
 
 @st.cache_resource(show_spinner=False)
@@ -51,14 +53,19 @@ def _choose(key: str) -> None:
     st.session_state[_CHOSEN] = key
 
 
+def _note_change() -> None:
+    st.session_state[_CHANGED] = True
+
+
 def _uploads() -> dict[str, UploadedFile]:
     """The viewer's readable files by id, the others named with what is wrong. The newest is chosen by itself."""
     files = st.file_uploader(
-        "Drop chest radiographs here",
+        "Drop chest radiographs here: PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM",
         accept_multiple_files=True,
         max_upload_size=MAX_BYTES // 2**20,
         key="uploads",
-        help="PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM. What a file is, is told from its content.",
+        help="What a file is, is told from its content, not from its name.",
+        on_change=_note_change,
     )
     found = {file.file_id: file for file in files}
     problems: dict[str, str] = st.session_state.setdefault(_PROBLEMS, {})
@@ -84,25 +91,41 @@ def _problem(file: UploadedFile) -> str:
     return ""
 
 
-def _gallery(films: dict[str, ReadyFilm]) -> None:
-    st.caption("Or take one that is ready")
-    with st.container(horizontal=True, wrap=False, gap="small", key="gallery"):
-        for film in films.values():
-            with st.container(width=_THUMBNAIL + 2, gap=None):
-                st.image(
-                    _thumbnail(film.key),
-                    width=_THUMBNAIL,
-                    alt=f"Chest radiograph. {film.title}: {film.label}. {film.detail}.",
-                )
-                st.button(
-                    film.title,
-                    key=f"open {film.key}",
-                    help=film.detail,
-                    on_click=_choose,
-                    args=(film.key,),
-                    width="stretch",
-                    type="primary" if st.session_state.get(_CHOSEN) == film.key else "secondary",
-                )
+def _plain(name: str) -> str:
+    """A file name that fits on the page and into a Markdown code span."""
+    return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in name[:80])
+
+
+def _escaped(name: str) -> str:
+    """A file name for a label, which Streamlit reads as Markdown: unescaped, a name could load a remote picture."""
+    X
+
+
+def _pick_upload(uploads: dict[str, UploadedFile]) -> None:
+    chosen = st.session_state.get(_CHOSEN)
+    picked = st.pills(
+        "Your films",
+        list(uploads),
+        default=chosen if chosen in uploads else None,
+        format_func=lambda key: _escaped(uploads[key].name),
+        # A new key where the choice was made elsewhere: the pills then show it instead of their old state.
+        key=f"pick {chosen if chosen in uploads else ''} {len(uploads)}",
+    )
+    if picked and picked != chosen:
+        _choose(picked)
+
+
+def _strip(ready: dict[str, ReadyFilm]) -> None:
+    st.caption("Or take one that is ready:")
+    shown, lost = [], []
+    for film in ready.values():
+        try:
+            shown.append((film, _thumbnail(film.key)))
+        except (OSError, RadiographError):
+            lost.append(film.title)
+    if lost:
+        st.warning(f"Not readable in the data folder: {', '.join(lost)}.", icon=":material/broken_image:")
+    gallery(shown, label="Ready films", chosen=st.session_state.get(_CHOSEN), on_pick=_choose, key="gallery")
 
 
 def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
@@ -114,41 +137,27 @@ def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
     ready, folder, _ = _ready()
     if key in uploads:
         radiograph = read_radiograph(uploads[key].getvalue(), uploads[key].name)
-        return ChosenFilm(radiograph, source_of(folder, radiograph.sha256), "")
-    film = ready[key]
-    return ChosenFilm(film.open(), film.source, film.label)
-
-
-def _plain(name: str) -> str:
-    """A file name that Markdown shows as it is, and that fits on the page."""
-    return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in name[:80])
+        film = listed(folder, radiograph.sha256)
+        return ChosenFilm(radiograph, film.source if film else None, film.finding if film else None)
+    return ChosenFilm(ready[key].open(), ready[key].source, ready[key].finding)
 
 
 def choose_film() -> ChosenFilm | None:
     """Drop zone, the list of uploads and the gallery; returns the film that is chosen, read once a choice."""
     ready, _, problem = _ready()
+    changed = st.session_state.pop(_CHANGED, False)
     uploads = _uploads()
     if problem:
         st.warning(problem, icon=":material/folder_off:")
     if len(uploads) > 1:
-        chosen = st.session_state.get(_CHOSEN)
-        names = list(uploads)
-        picked = st.pills(
-            "Your films",
-            names,
-            default=chosen if chosen in uploads else None,
-            format_func=lambda key: _plain(uploads[key].name),
-            # A new key where the choice was made elsewhere: the pills then show it instead of their old state.
-            key=f"pick {chosen if chosen in uploads else ''} {len(names)}",
-        )
-        if picked and picked != chosen:
-            _choose(picked)
-    _gallery(ready)
-    key = st.session_state.get(_CHOSEN)
-    if key is None or (key not in uploads and key not in ready):
+        _pick_upload(uploads)
+    _strip(ready)
+    key, held = st.session_state.get(_CHOSEN), st.session_state.get(_OPEN)
+    # After a visit to another page the drop zone is empty, but the film was not taken away: it stays.
+    kept = held is not None and held[0] == key and not changed
+    if key is None or not (key in uploads or key in ready or kept):
         st.session_state.pop(_OPEN, None)
         return None
-    held = st.session_state.get(_OPEN)
     if held is None or held[0] != key:
         try:
             held = (key, _open(key, uploads))

@@ -33,6 +33,11 @@ def _notice() -> None:
         st.rerun()
 
 
+def ink() -> str:
+    """The colour of text in charts, which Streamlit's own theme would show too faint to read."""
+    return "#E8E8E6" if st.context.theme.type == "dark" else "#1C1E21"
+
+
 def ask_once() -> None:
     """Ask the viewer to accept the notice, once a session. The page behind it is drawn already."""
     if not st.session_state.get(_ACCEPTED):

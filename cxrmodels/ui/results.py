@@ -12,9 +12,10 @@ import streamlit as st
 from cxrmodels import NOTICE
 from cxrmodels.council import agreement, call
 from cxrmodels.evaluation.calibration import NOT_SURE
+from cxrmodels.evaluation.metrics import SEEN, UNSEEN
 from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
-from cxrmodels.findings import TITLES
+from cxrmodels.findings import TITLES, index_of
 from cxrmodels.inference import Prediction, network_input
 from cxrmodels.plots import (
     agreement_dots,
@@ -29,7 +30,7 @@ from cxrmodels.plots import (
 from cxrmodels.radiograph import Radiograph, resize, to_png
 from cxrmodels.service import Reading
 from cxrmodels.ui.films import ChosenFilm
-from cxrmodels.ui.frame import service
+from cxrmodels.ui.frame import ink, service
 from cxrmodels.ui.viewer import radiograph_viewer
 from cxrmodels.zoo import SPECS, ModelError, read_card, shipped
 
@@ -80,21 +81,28 @@ _bars = lru_cache(maxsize=256)(probability_bars)
 _dots = lru_cache(maxsize=64)(agreement_dots)
 
 
-@st.cache_data(show_spinner=False)
-def _legend() -> bytes:
-    return heat_legend_png()
+@st.cache_data(max_entries=32, show_spinner=False)
+def _legend(opacity: float) -> bytes:
+    return heat_legend_png(opacity)
 
 
-@st.cache_data(show_spinner=False)
-def _track_record(model: str, weights_sha256: str) -> str:
-    """How far the model can be trusted, from its card: AUC with its interval, seen and unseen sources apart."""
-    parts = []
+@st.cache_data(max_entries=256, show_spinner=False)
+def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
+    """How far the model can be trusted, from its card: AUC with its interval, seen and unseen sources apart, and
+    how often it was right on films of this film's source, where that is known."""
+    parts, here = [], ""
     for summary in read_card(model).metrics:
         figure = summary["metrics"]["auc_covid19_normal"]
-        if summary["name"] in ("test films of seen sources", "films of unseen sources") and figure:
+        if summary["name"] in (SEEN, UNSEEN) and figure:
             where = "seen" if summary["seen"] else "**unseen**"
             parts.append(f"{figure['value']:.2f} ({figure['low']:.2f} to {figure['high']:.2f}) on {where} sources")
-    return "Track record (AUC): " + ", ".join(parts) + "." if parts else "No record for this question."
+        right = summary["metrics"]["accuracy"]
+        if summary["name"] == source and right:
+            here = (
+                f" On films of {source}: {percent(right['value'])} right "
+                f"({percent(right['low'])} to {percent(right['high'])})."
+            )
+    return (f"Track record (AUC): {', '.join(parts)}." if parts else "No record for COVID-19 against normal.") + here
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,7 @@ class _State:
 
     readings: dict[str, Reading]
     errors: dict[str, str]
+    heat_errors: dict[str, str]
     heats: dict[str, SaliencyMap]
     waiting: tuple[str, ...]
 
@@ -135,10 +144,10 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
     wait(mapped.values(), _PATIENCE_SECONDS)
     heats = {key: future.result() for key, future in mapped.items() if future.done() and not future.exception()}
-    errors |= {key: _explained(p) for key, future in mapped.items() if future.done() and (p := future.exception())}
+    heat_errors = {key: _explained(p) for key, future in mapped.items() if future.done() and (p := future.exception())}
     waiting = [key for key, future in asked.items() if not future.done()]
     waiting += [key for key, future in mapped.items() if not future.done()]
-    return _State(readings, errors, heats, tuple(waiting))
+    return _State(readings, errors, heat_errors, heats, tuple(waiting))
 
 
 def _explained(problem: BaseException) -> str:
@@ -156,7 +165,7 @@ def show_results(film: ChosenFilm) -> None:
 
 def _controls() -> _Choice:
     findings = [_LIKELIEST, *dict.fromkeys(finding for key in shipped() for finding in SPECS[key].findings)]
-    finding, method, opacity = st.columns([2, 2, 2], vertical_alignment="bottom")
+    finding, method, opacity = st.columns(3, vertical_alignment="bottom")
     chosen = finding.selectbox(
         "Heat map of",
         findings,
@@ -170,7 +179,7 @@ def _controls() -> _Choice:
         key="method",
         help="  \n".join(f"**{method.title}**: {method.assumes}" for method in METHODS.values()),
     )
-    strength = opacity.slider("Heat map opacity", 0, 100, 50, 5, format="%d %%", key="opacity")
+    strength = opacity.slider("Heat map opacity", 0, 100, 60, 5, format="%d %%", key="opacity")
     return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100)
 
 
@@ -178,14 +187,16 @@ def _board(film: ChosenFilm, polling: bool) -> None:
     left, right = st.columns([2, 3], gap="medium")
     with left:
         _film(film)
-    choice = _controls()
+    with right:
+        summary = st.container()
+        choice = _controls()
     pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
     state = _gather(film.radiograph, pixels.shape, choice)
     if bool(state.waiting) != polling:
         # Whether the page looks again by itself is decided when the whole script runs.
         st.session_state[_POLLING] = film.radiograph.sha256 if state.waiting else ""
         st.rerun()
-    with right:
+    with summary:
         _summary(film, state)
     keys = shipped()
     for start in range(0, len(keys), 3):
@@ -204,13 +215,10 @@ def _film(film: ChosenFilm) -> None:
         name=radiograph.name,
         key="viewer",
     )
-    width, height = radiograph.original_size
-    about = [f"{radiograph.format}, {width} x {height} px", *radiograph.notes]
+    about = [radiograph.format, *radiograph.notes]
     if film.source:
-        about.append(f"Source: {film.source}")
-    if film.label:
-        about.append(f"Labelled: {film.label}")
-    st.caption(". ".join(about) + ".")
+        about.append(f"From {film.source}")
+    st.caption(". ".join(f"{part[:1].upper()}{part[1:]}" for part in about) + ".")
 
 
 def _summary(film: ChosenFilm, state: _State) -> None:
@@ -229,6 +237,8 @@ def _summary(film: ChosenFilm, state: _State) -> None:
         )
     else:
         st.markdown(f"#### {agreement(titles, predictions)}")
+        if film.finding:
+            st.markdown(_stated(film.finding, predictions))
     if film.radiograph.synthetic:
         st.info(
             "This film is synthetic, drawn by this program. The networks learnt from real films: what they say of it "
@@ -241,6 +251,7 @@ def _summary(film: ChosenFilm, state: _State) -> None:
                 tuple(titles),
                 tuple(one.probability("covid19") for one in predictions),
                 tuple(call(one) for one in predictions),
+                ink(),
             ),
             config=_STATIC,
             key="agreement",
@@ -254,6 +265,14 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             "Probability of COVID-19 from each network. Filled circle: it says COVID-19; square: something else; "
             f"diamond: not sure. {NOTICE}"
         )
+
+
+def _stated(finding: str, predictions: list[Prediction]) -> str:
+    """What the film's data set calls it, and how many of the networks that can say so do."""
+    able = [(one, place) for one in predictions if (place := index_of(finding, one.findings)) is not None]
+    right = sum(one.decision == one.findings[place] for one, place in able)
+    text = f"Its data set calls it **{TITLES[finding]}**: "
+    return text + (f"{right} of the {len(able)} networks that know this finding say so." if able else "none knows it.")
 
 
 def _verdict(prediction: Prediction) -> str:
@@ -275,9 +294,9 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
         st.skeleton(height=320)
         return
     prediction = state.readings[key].prediction
-    st.markdown(_verdict(prediction))
+    st.markdown(f"#### {_verdict(prediction)}")
     st.plotly_chart(
-        _bars(prediction.findings, tuple(prediction.probabilities.tolist())),
+        _bars(prediction.findings, tuple(prediction.probabilities.tolist()), ink()),
         config=_STATIC,
         key=f"bars_{key}",
         alt=f"{model.title}: "
@@ -291,7 +310,7 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
     about = source[seen(prediction.training_sources, film.source)]
     if about:
         st.caption(f"The source of this film, {film.source}, {about}.")
-    st.caption(_track_record(key, prediction.weights_sha256), help=_AUC)
+    st.caption(_track_record(key, prediction.weights_sha256, film.source), help=_AUC)
     with st.popover("What the network saw", width="stretch"):
         st.image(
             _network_input(film.radiograph.sha256, key, film.radiograph),
@@ -315,6 +334,9 @@ def _heat(
         st.image(to_png(pixels), width="stretch", alt=f"The film without a heat map: {title} has none for this finding")
         st.caption(f"{title} does not answer {TITLES[choice.finding]}.")
         return
+    if key in state.heat_errors:
+        st.error(state.heat_errors[key], icon=":material/error:")
+        return
     if key not in state.heats:
         st.skeleton(height=240)
         return
@@ -326,8 +348,8 @@ def _heat(
         alt=f"{name}, {title}: {_where(heat)}",
     )
     if heat.raw_max:
-        st.image(_legend(), width="stretch", alt="Colour scale of the heat map, from no evidence to the most")
-        st.caption(f"{name}. Scale: no evidence to this map's strongest place.")
+        st.image(_legend(choice.opacity), width="stretch", alt="Colour scale of the heat map, from none to the most")
+        st.caption(f"None to most evidence. {name}: {_where(heat)}.")
     else:
         st.caption(f"{name}: nothing in this layer speaks for it, so the map is empty.")
 
@@ -361,11 +383,10 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
         st.download_button(
             "All numbers (CSV)",
             predictions_csv(
-                film.radiograph.name,
-                film.radiograph.sha256,
+                film.radiograph,
                 film.source,
                 [reading.prediction for reading in state.readings.values()],
-                state.errors,
+                state.errors | state.heat_errors,
             ),
             f"cxr-{stem}.csv",
             "text/csv",

@@ -53,8 +53,8 @@ def heat_map(page: Page, key: str) -> Locator:
 
 
 def gallery_button(page: Page, finding: str) -> Locator:
-    """A ready film's button. The slash of its key becomes a dash in the page's class name."""
-    return page.locator(f"[class*='st-key-open-phantom-{finding}']").get_by_role("button")
+    """A ready film's button."""
+    return page.locator(f"button[data-key='phantom/{finding}']")
 
 
 def read(page: Page) -> None:

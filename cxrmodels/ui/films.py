@@ -98,7 +98,7 @@ def _plain(name: str) -> str:
 
 def _escaped(name: str) -> str:
     """A file name for a label, which Streamlit reads as Markdown: unescaped, a name could load a remote picture."""
-    X
+    return re.sub(r"([^\w\s.-]|_)", r"\\\1", _plain(name))
 
 
 def _pick_upload(uploads: dict[str, UploadedFile]) -> None:

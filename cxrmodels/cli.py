@@ -82,7 +82,9 @@ def _engines(names: str) -> dict[str, Engine]:
 
     keys: Iterable[str] = shipped()
     if names != "all":
-        keys = [_known(name.strip()) for name in names.split(",")]
+        keys = [_known(name.strip()) for name in names.split(",") if name.strip()]
+        if not keys:
+            raise UsageError(f"--models names no model; expected all, or some of {', '.join(SPECS)}.")
     if not keys:
         raise ModelError(
             "No model is shipped here. Restore the weights folder from the repository, or make a model with "

@@ -479,7 +479,8 @@ def test_explain(run: Any, film: str, tmp_path: Path, method: str) -> None:
         assert method in path.name
         with Image.open(path) as picture:
             assert picture.format == "PNG"
-            assert picture.size == (128, 128)
+            # The film with its heat map at its own size at least, and room for what model, method and notice say.
+            assert min(picture.size) > 128
             assert np.asarray(picture).ndim == 3
 
 

@@ -49,7 +49,7 @@ RECIPES: dict[str, Recipe] = {
     "resnet50": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
     "inception_v3": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
     "xception": Recipe((Stage(128, 16, 1e-3), Stage(224, 3, 2e-4)), weight_decay=2e-2),
-    "darkcovidnet": Recipe((Stage(128, 4, 1e-3, 0.3), Stage(256, 1, 5e-4, 0.3)), weight_decay=1e-2),
+    "darkcovidnet": Recipe((Stage(128, 8, 1e-3, 0.3), Stage(256, 3, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe((Stage(128, 16, 2e-3, 1.0), Stage(224, 6, 5e-4, 1.0)), weight_decay=2e-2),
 }
 """Model key -> recipe."""

@@ -268,9 +268,14 @@ def test_with_keys_alone(visit: Visit, key: str) -> None:
     page.keyboard.press(key)
     page.get_by_role("dialog").wait_for(state="detached")
     tab_to(page, "Upload")
-    tab_to(page, "^BUTTON Synthetic, ground glass")
+    tab_to(page, "^BUTTON Open chest radiograph: Synthetic, ground glass")
     outline: str = page.evaluate(
-        "(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + s.boxShadow; })()"
+        """() => {
+          let e = document.activeElement;
+          while (e?.shadowRoot?.activeElement) e = e.shadowRoot.activeElement;
+          const s = getComputedStyle(e);
+          return s.outlineStyle + s.boxShadow;
+        }"""
     )
     assert outline != "nonenone", "the focus cannot be seen"
     page.keyboard.press(key)

@@ -11,7 +11,7 @@ function build(strip, films, pick) {
     button.title = film.about;
     const picture = document.createElement("img");
     picture.src = film.picture;
-    picture.alt = ""; // the button says what the picture shows
+    picture.alt = film.title;
     const title = document.createElement("span");
     title.textContent = film.title;
     button.append(picture, title);

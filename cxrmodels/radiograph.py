@@ -168,8 +168,7 @@ def read_radiograph(data: bytes, name: str = "") -> Radiograph:
 
 def resize(pixels: np.ndarray, width: int, height: int) -> Floats:
     """(H, W) greys 0-1 -> float32 (height, width), 0-1: bilinear with anti-aliasing when shrinking."""
-    # The gap lets Pillow average whole blocks first where a film is shrunk to less than a third.
-    shrunk = _as_picture(pixels).resize((width, height), Image.Resampling.BILINEAR, reducing_gap=3.0)
+    shrunk = _as_picture(pixels).resize((width, height), Image.Resampling.BILINEAR)
     resized: Floats = np.asarray(shrunk)
     return resized.clip(0, 1)
 

@@ -10,8 +10,6 @@ import numpy as np
 from cxrmodels.engine import Engine, Output
 from cxrmodels.radiograph import Radiograph, resize
 
-_EPSILON = 1e-7
-
 
 @dataclass(frozen=True, slots=True)
 class SaliencyMap:
@@ -118,7 +116,7 @@ def saliency(
     raw = np.maximum(METHODS[method].weigh(output.features[0], gradient[0]), 0)
     raw_max = float(raw.max())
     height, width = size or radiograph.pixels.shape
-    if raw_max > _EPSILON:
+    if raw_max > 0:
         heat = resize((raw / raw_max).astype(np.float32), width, height)
     else:
         heat, raw_max = np.zeros((height, width), np.float32), 0.0

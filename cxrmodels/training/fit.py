@@ -103,27 +103,36 @@ class _Checkpoint:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.model, self.best = folder / "model.keras", folder / "best.weights.h5"
+        self._folder, self.best = folder, folder / "best.weights.h5"
         self._state = folder / "state.json"
 
+    def _model(self, state: dict[str, Any]) -> Path:
+        return self._folder / f"stage{state['stage']}-epoch{state['epoch']}.keras"
+
     def read(self) -> dict[str, Any] | None:
-        if not (self._state.is_file() and self.model.is_file()):
+        """The last state written, None when there is none."""
+        if not self._state.is_file():
             return None
         state: dict[str, Any] = json.loads(self._state.read_text())
-        return state
+        return state if self._model(state).is_file() else None
+
+    def network(self, state: dict[str, Any]) -> keras.Model:
+        return keras.models.load_model(self._model(state))
 
     def write(self, network: keras.Model, state: dict[str, Any], *, best: bool) -> None:
-        """Each file is complete before it takes its name; the state comes last and so never runs ahead."""
+        """The network's file bears its epoch in its name and the state, which comes last, decides which one
+        counts: killed anywhere in between, the two belong together."""
         if best:
             partial = self.best.with_name("partial.weights.h5")
             network.save_weights(partial)
             os.replace(partial, self.best)
-        partial = self.model.with_name("partial.keras")
-        network.save(partial)
-        os.replace(partial, self.model)
+        network.save(self._model(state))
         partial = self._state.with_name("partial.json")
         partial.write_text(json.dumps(state))
         os.replace(partial, self._state)
+        for old in self._folder.glob("stage*.keras"):
+            if old != self._model(state):
+                old.unlink()
 
 
 def _identity(spec: ModelSpec, recipe: Recipe, seed: int, films: Sequence[Film]) -> str:
@@ -178,7 +187,7 @@ def fit(
             f"{folder} holds an unfinished training of another recipe, seed or data. Remove it to start afresh."
         )
     outputs = len(spec.findings)
-    network = keras.models.load_model(checkpoint.model) if state["epoch"] or state["stage"] else None
+    network = checkpoint.network(state) if state["epoch"] or state["stage"] else None
     for number in range(state["stage"], len(recipe.stages)):
         stage = recipe.stages[number]
         if state["stage"] == number and state["epoch"] == stage.epochs:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,52 +90,55 @@ _ALL = (
         title="VGG16",
         network="vgg16",
         findings=("normal", "covid19"),
-        input_size=224,
+        input_size=128,
         channels=3,
         preprocessing="unit",
         feature_layer="block5_conv3",
         paper="Manapure et al., Detecting COVID-19 in X-ray images with Keras, TensorFlow and deep learning",
         paper_figures="accuracy 0.90, sensitivity 1.00, specificity 0.80 on 10 films",
-        departures="Trained whole from fresh weights; the papers froze an ImageNet body.",
+        departures="Trained whole from fresh weights, and served at 128 px; the papers froze an ImageNet body at "
+        "224 px.",
     ),
     ModelSpec(
         key="resnet50",
         title="ResNet50",
         network="resnet50",
         findings=("covid19", "non_covid19"),
-        input_size=224,
+        input_size=128,
         channels=3,
         preprocessing="unit",
         feature_layer="stage5_block3_out",
         paper="Joshi and Vedpathak, Classification of COVID19 using chest X-ray images using CNN",
         paper_figures="accuracy 87.34 %, COVID-19 precision 0.88, recall 0.85 on 498 films",
-        departures="Trained whole from fresh weights; the report started from ImageNet.",
+        departures="Trained whole from fresh weights, on 96 px films first, and served at 128 px; the report started "
+        "from ImageNet at 224 px.",
     ),
     ModelSpec(
         key="inception_v3",
         title="Inception-v3",
         network="inception_v3",
         findings=("normal", "covid19", "pneumonia"),
-        input_size=224,
+        input_size=128,
         channels=3,
         preprocessing="unit",
-        feature_layer="mixed10",
+        feature_layer="mixed7",
         paper="Prediction of multi-lung disease (names it among four deep architectures)",
         paper_figures="none stated for this network",
-        departures="Trained whole from fresh weights.",
+        departures="Trained whole from fresh weights, on 96 px films first; served at 128 px, not 224. Its last map "
+        "would have four positions then, so heat maps come from an earlier one, of six by six.",
     ),
     ModelSpec(
         key="xception",
         title="Xception",
         network="xception",
         findings=("normal", "covid19", "pneumonia"),
-        input_size=224,
+        input_size=128,
         channels=3,
         preprocessing="unit",
         feature_layer="block14_sepconv2_act",
         paper="Prediction of multi-lung disease (names it among four deep architectures)",
         paper_figures="none stated for this network",
-        departures="Trained whole from fresh weights.",
+        departures="Trained whole from fresh weights, on 96 px films first; served at 128 px, not 224.",
     ),
     ModelSpec(
         key="darkcovidnet",
@@ -154,15 +159,32 @@ _ALL = (
         title="Lung-aware",
         network="compact_resnet",
         findings=_FOUR,
-        input_size=224,
+        input_size=192,
         channels=1,
-        preprocessing="stretch",
+        preprocessing="lungs",
         feature_layer="stage4_block2_out",
         paper="this project",
         paper_figures="none: it is not from a paper",
-        departures="It follows no paper.",
+        departures="It follows no paper. Four sources teach it, drawn so that finding and source go together "
+        "less. It sees the lungs alone, with grey levels ranked, and learns from films made to look like other "
+        "hospitals'.",
     ),
 )
+
+LUNGS = ModelSpec(
+    key="lungs",
+    title="Lung outlines",
+    network="lung_unet",
+    findings=("lung",),
+    input_size=128,
+    channels=1,
+    preprocessing="stretch",
+    feature_layer="up1_conv2_act",
+    paper="Ronneberger et al. 2015, arXiv 1505.04597 (U-Net)",
+    paper_figures="none for lungs",
+    departures="About a thirtieth of the paper's width, with batch normalisation and bilinear growing.",
+)
+"""The network that outlines lungs. It answers no question, so it is not among `SPECS`."""
 
 SPECS: dict[str, ModelSpec] = {spec.key: spec for spec in _ALL}
 """Model key -> spec, in the order the pages show them."""
@@ -177,7 +199,10 @@ class ModelCard:
     """What a reader needs to know of a shipped model. Written by the training command, never by hand.
 
     `metrics` holds one entry a group of films (see `cxrmodels.evaluation.metrics.summarise`), `recipe` and
-    `versions` what it takes to make the model again, `operating_points` thresholds on P(COVID-19).
+    `versions` what it takes to make the model again, `operating_points` thresholds on P(COVID-19). `cost` is what
+    `cxrmodels.cost.measure` found, empty until it was measured. `left_out`, for a model that learns from sources of
+    which it then has no figure: what networks trained alike, but without one of them, give on hospitals they have not
+    seen, one entry each like those of `metrics`.
     """
 
     key: str
@@ -204,7 +229,9 @@ class ModelCard:
     intended_use: str
     limits: str
     licence: str
-    calibration: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: dict[str, dict[str, float]]
+    cost: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -217,23 +244,33 @@ class ModelCard:
             ValueError: not JSON, or fields are missing or unknown.
         """
         values = json.loads(text)
-        names = {item.name for item in fields(cls)}
-        if not isinstance(values, dict) or set(values) != names:
-            wrong = sorted(names.symmetric_difference(values)) if isinstance(values, dict) else ["not an object"]
-            raise ValueError(f"missing or unknown fields: {', '.join(wrong)}")
-        for name in ("findings", "training_sources", "metrics"):
-            values[name] = tuple(values[name])
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+        wrong = {item.name for item in fields(cls)}.symmetric_difference(values) - {"cost", "left_out"}
+        if wrong:
+            raise ValueError(f"missing or unknown fields: {', '.join(sorted(wrong))}")
+        for name in ("findings", "training_sources", "metrics", "left_out"):
+            values[name] = tuple(values.get(name, ()))
         return cls(**values)
 
 
-@dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A network with its weights. `lock` guards it: Keras promises nothing about concurrent use."""
+    """A model whose files were checked. Its network is built, which imports Keras, when somebody asks for it.
 
-    spec: ModelSpec
-    card: ModelCard
-    network: Model
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    Attributes:
+        build: makes the network, with its weights and not trainable; raises `ModelError` where those do not fit.
+        weights_sha256: of the file that the network is made from; empty for one that is from no file.
+        lock: held while the network runs: Keras promises nothing about concurrent use.
+    """
+
+    def __init__(self, spec: ModelSpec, card: ModelCard, build: Callable[[], Model], weights_sha256: str = "") -> None:
+        self.spec, self.card, self.build, self.weights_sha256 = spec, card, build, weights_sha256
+        self.lock = threading.Lock()
+
+    @cached_property
+    def network(self) -> Model:
+        """The network, built once and kept."""
+        return self.build()
 
 
 def spec(key: str) -> ModelSpec:
@@ -242,6 +279,8 @@ def spec(key: str) -> ModelSpec:
     Raises:
         ModelError: unknown key.
     """
+    if key == LUNGS.key:
+        return LUNGS
     if key not in SPECS:
         raise ModelError(f"Unknown model {key!r}; expected one of {', '.join(SPECS)}.")
     return SPECS[key]
@@ -311,13 +350,22 @@ def check_weights(key: str) -> tuple[ModelCard, Path]:
 
 
 def load(key: str) -> LoadedModel:
-    """Build a shipped model's network and load its weights.
+    """A shipped model, its weights file compared with its card. The network is built when it is asked for.
 
     Raises:
-        ModelError: unknown key; card or weights missing, altered, or not of this network.
+        ModelError: unknown key; card or weights missing or altered.
     """
     model_spec = spec(key)
     card, path = check_weights(key)
+    return LoadedModel(model_spec, card, lambda: _network(model_spec, path), card.weights_sha256)
+
+
+def _network(model_spec: ModelSpec, path: Path) -> Model:
+    """Build a model's network and load its weights.
+
+    Raises:
+        ModelError: the weights are not of this network, or cannot be read.
+    """
     network = build(model_spec.network, model_spec.input_size, model_spec.channels, len(model_spec.findings))
     try:
         # Keras only warns where a layer finds nothing in the file, and leaves it with random weights.
@@ -326,10 +374,11 @@ def load(key: str) -> LoadedModel:
         network.load_weights(path)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"The weights of {key} do not fit its network. Restore weights/{key} from the repository."
+            f"The weights of {model_spec.key} do not fit its network. Restore weights/{model_spec.key} from the "
+            "repository."
         ) from error
     network.trainable = False
-    return LoadedModel(model_spec, card, network)
+    return network
 
 
 def _stored_arrays(path: Path) -> int:

@@ -31,6 +31,8 @@ COLUMNS = (
 )
 SPLITS = ("train", "val", "test", "external", "benchmark")
 DATA_VARIABLE = "CXRMODELS_DATA"
+NEVER = ("hannover", "montgomery")
+"""Sources that no shipped network learns from: what it does on them is what it does in a hospital it has not seen."""
 
 
 class ManifestError(ValueError):
@@ -119,7 +121,8 @@ def _film(row: dict[str | None, str], folder: Path, where: str) -> Film:
         finding=row["finding"],
         group_id=row["group_id"],
         age_group=row["age_group"],
-        view=row["view"],
+        # Written by a program that has no word for a missing value.
+        view="" if row["view"] == "nan" else row["view"],
         split=row["split"],
         fold=row["fold"],
         licence=row["licence"],

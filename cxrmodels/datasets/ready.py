@@ -11,7 +11,7 @@ from cxrmodels.datasets.manifest import Film, read_manifest
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph, read_radiograph
 
-_PHANTOM_SIZE = 512
+_PHANTOM_SIZE, _PHANTOM_SMALL = 512, 128
 _PHANTOM_SEED = 2020
 _PHANTOM_TITLES = {
     "normal": "Synthetic, clear",
@@ -26,7 +26,8 @@ _SHOWN_FINDINGS = ("covid19", "normal", "bacterial_pneumonia", "viral_pneumonia"
 class ReadyFilm:
     """A film to click on. Its title does not give away the finding that a data set states; `finding` does.
 
-    `source` and `finding` are None for a phantom; `open` reads or draws it.
+    `source` and `finding` are None for a phantom. `open` reads or draws the film, `small` the same at whatever
+    size a thumbnail can be made of: a phantom is drawn small rather than drawn large and shrunk.
     """
 
     key: str
@@ -35,17 +36,26 @@ class ReadyFilm:
     source: str | None
     finding: str | None
     open: Callable[[], Radiograph]
+    small: Callable[[], Radiograph]
 
 
 def phantom_films() -> tuple[ReadyFilm, ...]:
     """One synthetic film a finding, always the same ones."""
 
-    def opener(finding: str) -> Callable[[], Radiograph]:
+    def opener(finding: str, size: int) -> Callable[[], Radiograph]:
         # Difficulty 0.2: a first look should show what is drawn.
-        return lambda: phantom(finding, seed=_PHANTOM_SEED, size=_PHANTOM_SIZE, difficulty=0.2).radiograph()
+        return lambda: phantom(finding, seed=_PHANTOM_SEED, size=size, difficulty=0.2).radiograph()
 
     return tuple(
-        ReadyFilm(f"phantom/{key}", title, f"Drawn by this program: {PATTERNS[key]}", None, None, opener(key))
+        ReadyFilm(
+            f"phantom/{key}",
+            title,
+            f"Drawn by this program: {PATTERNS[key]}",
+            None,
+            None,
+            opener(key, _PHANTOM_SIZE),
+            opener(key, _PHANTOM_SMALL),
+        )
         for key, title in _PHANTOM_TITLES.items()
     )
 
@@ -67,20 +77,27 @@ def real_films(folder: Path, count: int = 8) -> tuple[ReadyFilm, ...]:
     for turn in range(max(map(len, rounds), default=0)):
         chosen += [films[turn] for films in rounds if turn < len(films)]
     return tuple(
-        ReadyFilm(
-            film.image_id,
-            f"Real film {number} ({film.source})",
-            "What its data set calls it is told with the answers",
-            film.source,
-            film.finding,
-            _opener(film),
-        )
-        for number, film in enumerate(chosen[:count], start=1)
+        _ready(film, f"Real film {number} ({film.source})") for number, film in enumerate(chosen[:count], start=1)
     )
 
 
-def _opener(film: Film) -> Callable[[], Radiograph]:
-    return lambda: read_radiograph(film.path.read_bytes(), film.path.name)
+def _ready(film: Film, title: str) -> ReadyFilm:
+    def opened() -> Radiograph:
+        return read_radiograph(film.path.read_bytes(), film.path.name)
+
+    about = "What its data set calls it is told with the answers"
+    return ReadyFilm(film.image_id, title, about, film.source, film.finding, opened, opened)
+
+
+def listed_as(folder: Path | None, image_id: str) -> ReadyFilm | None:
+    """The film of a data folder that has this id, if there is one."""
+    film = _by_id(folder).get(image_id) if folder else None
+    return _ready(film, film.image_id) if film else None
+
+
+@lru_cache(maxsize=2)
+def _by_id(folder: Path) -> dict[str, Film]:
+    return {film.image_id: film for film in _films(folder)}
 
 
 @lru_cache(maxsize=2)

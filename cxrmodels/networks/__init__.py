@@ -17,6 +17,8 @@ _HOME = {
     "compact_resnet": "resnet",
     "inception_v3": "inception",
     "xception": "xception",
+    "mobilenet_v1": "mobilenet_v1",
+    "lung_unet": "unet",
 }
 """Network -> the module that builds it, so that naming a network does not import Keras."""
 

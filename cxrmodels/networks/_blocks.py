@@ -28,14 +28,24 @@ def conv_bn(
     epsilon: float = 1e-3,
     scale: bool = True,
     use_bias: bool = False,
+    start_silent: bool = False,
 ) -> KerasTensor:
     """Convolution, batch normalisation, activation: `name`, `name`_bn, `name`_act.
+
+    With `start_silent` the scale starts at zero: at the end of a residual branch the block then begins as its
+    shortcut, and a deep network learns sooner (Goyal et al. 2017, arXiv 1706.02677).
 
     The batch normalisation forgets faster than Keras' default (0.99): a run here has hundreds of steps, not
     hundreds of thousands, and slow averages would lag behind the weights.
     """
     x = layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=use_bias, name=name)(x)
-    x = layers.BatchNormalization(momentum=momentum, epsilon=epsilon, scale=scale, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(
+        momentum=momentum,
+        epsilon=epsilon,
+        scale=scale,
+        gamma_initializer="zeros" if start_silent else "ones",
+        name=f"{name}_bn",
+    )(x)
     return layers.Activation(activation, name=f"{name}_act")(x) if activation else x
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from keras import KerasTensor, Model, layers
+from keras import KerasTensor, Model, initializers, layers
 
 from cxrmodels.networks._blocks import conv_bn, depthwise_init, film_input, logits, network
 
@@ -36,6 +36,8 @@ _BLOCKS = (
     _Block(6, 160, 5, 1, True, "hard_swish"),
 )
 """Table 1 of the paper."""
+
+_OPEN = initializers.Constant(3.0)
 
 
 def _round_channels(channels: float) -> int:
@@ -69,10 +71,14 @@ def _inverted_residual(x: KerasTensor, block: _Block, number: int) -> KerasTenso
     if block.squeeze:
         gate = layers.GlobalAveragePooling2D(keepdims=True, name=f"{name}_squeeze_pool")(x)
         gate = layers.Conv2D(_round_channels(expanded / 4), 1, activation="relu", name=f"{name}_squeeze_reduce")(gate)
-        gate = layers.Conv2D(expanded, 1, activation="hard_sigmoid", name=f"{name}_squeeze_expand")(gate)
+        # Gates that start open (hard_sigmoid(3) = 1) leave learning to the convolutions first.
+        gate = layers.Conv2D(
+            expanded, 1, activation="hard_sigmoid", bias_initializer=_OPEN, name=f"{name}_squeeze_expand"
+        )(gate)
         x = layers.Multiply(name=f"{name}_squeeze")([x, gate])
-    x = conv_bn(x, f"{name}_project", block.filters, 1, activation=None)
-    if block.stride == 1 and entering == block.filters:
+    residual = block.stride == 1 and entering == block.filters
+    x = conv_bn(x, f"{name}_project", block.filters, 1, activation=None, start_silent=residual)
+    if residual:
         x = layers.Add(name=f"{name}_add")([shortcut, x])
     return x
 
@@ -96,4 +102,6 @@ def mobilenet_v3(size: int, channels: int, outputs: int) -> Model:
     x = layers.Dense(2500, activation="relu", name="dense")(x)
     x = layers.BatchNormalization(momentum=0.97, name="dense_bn")(x)
     x = layers.Dropout(0.5, name="dropout")(x)
-    return network(film, logits(x, outputs), "mobilenet_v3")
+    # 2500 normalised features through Keras' default kernel are logits of size 2: guesses, and sure of them.
+    small = initializers.RandomNormal(stddev=1e-3)
+    return network(film, logits(x, outputs, kernel_initializer=small), "mobilenet_v3")

@@ -18,7 +18,7 @@ def _bottleneck(x: KerasTensor, name: str, filters: int, stride: int, *, project
         )
     x = conv_bn(x, f"{name}_conv1", filters, 1, strides=stride, padding="valid", **options)
     x = conv_bn(x, f"{name}_conv2", filters, 3, **options)
-    x = conv_bn(x, f"{name}_conv3", 4 * filters, 1, activation=None, padding="valid", **options)
+    x = conv_bn(x, f"{name}_conv3", 4 * filters, 1, activation=None, padding="valid", start_silent=True, **options)
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.Activation("relu", name=f"{name}_out")(x)
 
@@ -50,7 +50,7 @@ def _basic(x: KerasTensor, name: str, filters: int, stride: int) -> KerasTensor:
     if stride > 1 or x.shape[-1] != filters:
         shortcut = conv_bn(x, f"{name}_shortcut", filters, 1, strides=stride, activation=None)
     x = conv_bn(x, f"{name}_conv1", filters, 3, strides=stride)
-    x = conv_bn(x, f"{name}_conv2", filters, 3, activation=None)
+    x = conv_bn(x, f"{name}_conv2", filters, 3, activation=None, start_silent=True)
     x = layers.Add(name=f"{name}_add")([shortcut, x])
     return layers.Activation("relu", name=f"{name}_out")(x)
 

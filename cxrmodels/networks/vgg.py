@@ -21,7 +21,15 @@ def vgg16(size: int, channels: int, outputs: int) -> Model:
     x = film
     for block, (filters, convolutions) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
         for number in range(1, convolutions + 1):
-            x = layers.Conv2D(filters, 3, padding="same", activation="relu", name=f"block{block}_conv{number}")(x)
+            # Thirteen layers without normalisation: from Keras' default kernels the signal would fade on its way.
+            x = layers.Conv2D(
+                filters,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer="he_normal",
+                name=f"block{block}_conv{number}",
+            )(x)
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = layers.AveragePooling2D(4, name="pooling")(x)
     x = layers.Flatten(name="flatten")(x)

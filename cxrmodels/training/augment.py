@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from io import BytesIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 _BANK = 64
 
@@ -29,7 +30,28 @@ def augment(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     Returns:
         uint8 (size, size), a new array.
     """
-    size = film.shape[0]
+    return _expose(_warp(film, _movement(film.shape[0], strength, rng)), strength, rng)
+
+
+def augment_with_mask(
+    film: np.ndarray, mask: np.ndarray, strength: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A film and its mask, uint8 (size, size) both, moved alike; the film then changed in its looks, see `_restyle`."""
+    movement = _movement(film.shape[0], strength, rng)
+    return _restyle(_warp(film, movement), strength, rng), _warp(mask, movement)
+
+
+def augment_looks(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """As `augment`, and the film changed in its looks as if another hospital had made it; see `_restyle`."""
+    return _restyle(_warp(film, _movement(film.shape[0], strength, rng)), strength, rng)
+
+
+AUGMENTATIONS = {"expose": augment, "restyle": augment_looks}
+"""Name in a recipe -> function (film, strength, rng) -> film."""
+
+
+def _movement(size: int, strength: float, rng: np.random.Generator) -> tuple[float, ...]:
+    """A random turn, shift and scale, as Pillow's six numbers from a place in the result to one in the film."""
     angle = np.deg2rad(15) * strength * rng.uniform(-1, 1)
     scale_x, scale_y = 1 + 0.2 * strength * rng.uniform(-1, 1, 2) * (1, 0.7)
     shift_x, shift_y = 0.1 * size * strength * rng.uniform(-1, 1, 2)
@@ -37,18 +59,25 @@ def augment(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     a, b, d, e = cos / scale_x, sin / scale_x, -sin / scale_y, cos / scale_y
     c = middle - a * middle - b * middle + shift_x
     f = middle - d * middle - e * middle + shift_y
-    moved = np.asarray(
-        Image.fromarray(film).transform(
-            (size, size), Image.Transform.AFFINE, (a, b, c, d, e, f), Image.Resampling.BILINEAR
-        )
+    return (a, b, c, d, e, f)
+
+
+def _warp(film: np.ndarray, movement: tuple[float, ...]) -> np.ndarray:
+    size = film.shape[0]
+    return np.asarray(
+        Image.fromarray(film).transform((size, size), Image.Transform.AFFINE, movement, Image.Resampling.BILINEAR)
     )
+
+
+def _expose(moved: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    size = moved.shape[0]
     levels = np.linspace(0, 1, 256) ** np.exp(0.52 * strength * rng.uniform(-1, 1))
     contrast = 1 + 0.3 * strength * rng.uniform(-1, 1)
     brightness = 0.12 * strength * rng.uniform(-1, 1)
     table = np.clip(255 * ((levels - 0.5) * contrast + 0.5 + brightness), 0, 255).astype(np.uint8)
     shown = table[moved]
     if rng.random() < 0.3 * strength:
-        shown = _blur(shown)
+        shown = _resample(shown, 2 / 3)
     if rng.random() < 0.5:
         amount = int(rng.integers(0, 1 + int(13 * strength)))
         row = int(rng.integers(0, size + _BANK))
@@ -57,8 +86,47 @@ def augment(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.n
     return shown
 
 
-def _blur(film: np.ndarray) -> np.ndarray:
-    """Shrink to two thirds and back: the softness of another detector."""
+def _restyle(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """A film as another hospital might have made it: exposed otherwise, softer or sharper, unevenly lit, noisier,
+    compressed, with something written on it. What these change is what a network must not lean on.
+
+    Args:
+        film: uint8 (size, size).
+        strength: 0 to 1: how likely, and how strong, each change is.
+        rng: source of the random amounts.
+
+    Returns:
+        uint8 (size, size), a new array.
+    """
     size = film.shape[0]
-    small = Image.fromarray(film).resize((2 * size // 3,) * 2, Image.Resampling.BILINEAR)
+    shown = _expose(film, strength, rng)
+    kind = rng.random()
+    if kind < 0.25 * strength:
+        shown = _resample(shown, rng.uniform(0.3, 0.8))
+    elif kind < 0.5 * strength:
+        picture = Image.fromarray(shown)
+        shown = np.asarray(picture.filter(ImageFilter.UnsharpMask(rng.uniform(1, 4), int(rng.integers(50, 250)), 0)))
+    if rng.random() < 0.4 * strength:
+        # Four numbers a side, grown to the film: a shade that changes slowly across it.
+        shade = Image.fromarray(rng.uniform(-1, 1, (4, 4)).astype(np.float32)).resize(
+            (size, size), Image.Resampling.BICUBIC
+        )
+        shown = np.clip(shown + 40 * strength * np.asarray(shade), 0, 255).astype(np.uint8)
+    if rng.random() < 0.3 * strength:
+        stream = BytesIO()
+        Image.fromarray(shown).save(stream, "JPEG", quality=int(rng.integers(20, 80)))
+        shown = np.asarray(Image.open(stream))
+    shown = shown.copy()
+    if rng.random() < 0.3 * strength:
+        # A marker, a label, a cable, a field that was cut off: somewhere, in any grey.
+        height, width = (int(side) for side in size * rng.uniform(0.03, 0.25, 2))
+        top, left = int(rng.integers(0, size - height)), int(rng.integers(0, size - width))
+        shown[top : top + height, left : left + width] = rng.integers(0, 256)
+    return shown
+
+
+def _resample(film: np.ndarray, factor: float) -> np.ndarray:
+    """Shrink and grow back: the softness of another detector."""
+    size = film.shape[0]
+    small = Image.fromarray(film).resize((max(8, int(factor * size + 1e-9)),) * 2, Image.Resampling.BILINEAR)
     return np.asarray(small.resize((size, size), Image.Resampling.BILINEAR))

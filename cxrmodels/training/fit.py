@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy.special import log_softmax
 from cxrmodels.datasets.manifest import Film, data_hash
 from cxrmodels.networks import build
 from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
+from cxrmodels.training.initial import carry_weights, first_weights
 from cxrmodels.training.recipes import Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 
@@ -55,18 +56,6 @@ class WarmCosine(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps}
 
 
-def carry_weights(source: keras.Model, target: keras.Model) -> list[str]:
-    """Copy layer weights by name wherever all shapes agree; names the layers that start afresh."""
-    fresh = []
-    for layer in target.layers:
-        values = source.get_layer(layer.name).get_weights()
-        if [value.shape for value in values] == [tuple(weight.shape) for weight in layer.weights]:
-            layer.set_weights(values)
-        else:
-            fresh.append(layer.name)
-    return fresh
-
-
 def _optimizer(recipe: Recipe, stage: Stage, steps: int) -> keras.optimizers.Optimizer:
     rate = WarmCosine(stage.learning_rate, steps)
     if recipe.optimizer == "rmsprop":
@@ -98,7 +87,7 @@ def _validate(network: keras.Model, images: np.ndarray, labels: np.ndarray, chan
     )
 
 
-class _Checkpoint:
+class Checkpoint:
     """The state of a fit in one folder: network with optimiser, best weights, how far it got."""
 
     def __init__(self, folder: Path) -> None:
@@ -135,10 +124,47 @@ class _Checkpoint:
                 old.unlink()
 
 
+def read_history(folder: Path) -> tuple[EpochReport, ...]:
+    """Every epoch of the training kept in `folder`, those before a kill included; none where there is no training."""
+    state = Checkpoint(folder).read() or {}
+    # A training begun before epochs were kept with the state has none of its first ones.
+    return tuple(EpochReport(**epoch) for epoch in state.get("history", []))
+
+
+def forget(folder: Path) -> None:
+    """Delete what `fit` keeps in `folder`, and the folder with it unless it holds other files."""
+    for pattern in ("stage*-epoch*.keras", "best.weights.h5", "state.json", "partial.*"):
+        for path in folder.glob(pattern):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def _identity(spec: ModelSpec, recipe: Recipe, seed: int, films: Sequence[Film]) -> str:
-    """Names one training: only the same one may go on from its checkpoint."""
-    text = f"{spec.key} {spec.network} {spec.findings} {spec.preprocessing} {recipe} {seed} {data_hash(films)}"
+    """Names one training: only the same one may go on from its checkpoint. Its stages are compared one by one, see
+    `_same_so_far`."""
+    # Only what differs from the usual: trainings begun before there was such a choice may go on.
+    usual = {item.name: item.default for item in fields(Recipe)}
+    chosen = {name: value for name, value in asdict(recipe).items() if name != "stages" and value != usual[name]}
+    text = f"{spec.key} {spec.network} {spec.findings} {spec.preprocessing} {chosen} {seed} {data_hash(films)}"
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _same_so_far(state: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether what a checkpoint has done is how `recipe` begins. A stage knows nothing of those after it, so that a
+    recipe which got another one at its end goes on from where the shorter one stopped."""
+    done = recipe.stages[: state["stage"] + 1]
+    return bool(state["stages"] == [asdict(stage) for stage in done])
+
+
+def _build(spec: ModelSpec, recipe: Recipe, size: int) -> keras.Model:
+    """The network in the recipe's precision. Keras keeps that setting by thread: it goes back at once."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(recipe.precision)
+    try:
+        return build(spec.network, size, spec.channels, len(spec.findings))
+    finally:
+        keras.config.set_dtype_policy(usual)
 
 
 def fit(
@@ -170,7 +196,8 @@ def fit(
 
     Raises:
         ValueError: the recipe ends at another size than the model's, a class has no film, there is no validation
-            film, or the folder holds another training.
+            film, the films do not fill one batch, or the folder holds another training.
+        ModelError: the weights it is to start from cannot be had.
         RadiographError: a film cannot be read.
     """
     if recipe.stages[-1].size != spec.input_size:
@@ -178,22 +205,25 @@ def fit(
             f"The recipe of {spec.key} ends at {recipe.stages[-1].size} px, the model takes {spec.input_size} px."
         )
     keras.utils.set_random_seed(seed)
-    checkpoint = _Checkpoint(folder)
+    checkpoint = Checkpoint(folder)
     identity = _identity(spec, recipe, seed, [*training, *validation])
     start: dict[str, Any] = {"identity": identity, "stage": 0, "epoch": 0, "best": math.inf, "seconds": 0.0}
+    start["stages"] = [asdict(recipe.stages[0])]
     state = checkpoint.read() or start
-    if state["identity"] != identity:
+    if state["identity"] != identity or not _same_so_far(state, recipe):
         raise ValueError(
             f"{folder} holds an unfinished training of another recipe, seed or data. Remove it to start afresh."
         )
     outputs = len(spec.findings)
     network = checkpoint.network(state) if state["epoch"] or state["stage"] else None
+    # Before the films are read: what cannot be had is told at once.
+    start_from = first_weights(spec, recipe.init) if network is None else None
     for number in range(state["stage"], len(recipe.stages)):
         stage = recipe.stages[number]
         if state["stage"] == number and state["epoch"] == stage.epochs:
             continue
-        films = load_films(training, spec.findings, spec.preprocessing, stage.size)
-        held_out = load_films(validation, spec.findings, spec.preprocessing, stage.size)
+        films = load_films(training, spec, stage.size)
+        held_out = load_films(validation, spec, stage.size)
         missing = [name for i, name in enumerate(spec.findings) if not (films.labels == i).any()]
         if missing:
             raise ValueError(
@@ -201,11 +231,18 @@ def fit(
             )
         if not len(held_out.labels):
             raise ValueError(f"No validation film that {spec.key} can answer; it needs some to choose the epoch by.")
+        if len(films.labels) < recipe.batch_size:
+            raise ValueError(
+                f"{len(films.labels)} training films do not fill one batch of {recipe.batch_size}. Give more films, or "
+                "a smaller batch."
+            )
         if state["stage"] != number or network is None:
             state = {**state, "stage": number, "epoch": 0, "best": math.inf}
-            fresh = build(spec.network, stage.size, spec.channels, outputs)
+            fresh = _build(spec, recipe, stage.size)
             if network is not None:
                 carry_weights(network, fresh)
+            elif start_from is not None:
+                start_from(fresh)
             network = fresh
             steps = stage.epochs * (len(films.labels) // recipe.batch_size)
             network.compile(
@@ -221,6 +258,8 @@ def fit(
                 channels=spec.channels,
                 batch_size=recipe.batch_size,
                 strength=stage.augmentation,
+                augmentation=recipe.augmentation,
+                even_sources=recipe.even_sources,
                 seed=seed + 1000 * number,
                 epoch=epoch,
                 workers=2,
@@ -230,27 +269,28 @@ def fit(
             history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
             loss, accuracy = _validate(network, held_out.images, held_out.labels, spec.channels)
             seconds = time.monotonic() - started
+            this = EpochReport(
+                number,
+                epoch + 1,
+                stage.epochs,
+                history["loss"][0],
+                history["accuracy"][0],
+                loss,
+                accuracy,
+                seconds,
+            )
             better = loss < state["best"]
             state = {
                 "identity": identity,
+                "stages": [asdict(stage) for stage in recipe.stages[: number + 1]],
                 "stage": number,
                 "epoch": epoch + 1,
                 "best": min(loss, state["best"]),
                 "seconds": state["seconds"] + seconds,
+                "history": [*state.get("history", []), asdict(this)],
             }
             checkpoint.write(network, state, best=better)
-            report(
-                EpochReport(
-                    number,
-                    epoch + 1,
-                    stage.epochs,
-                    history["loss"][0],
-                    history["accuracy"][0],
-                    loss,
-                    accuracy,
-                    seconds,
-                )
-            )
+            report(this)
     final = build(spec.network, spec.input_size, spec.channels, outputs)
     final.load_weights(checkpoint.best)
     return final, float(state["seconds"])

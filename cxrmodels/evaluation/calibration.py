@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import log_softmax
 
 NOT_SURE = "not sure"
 ANSWERED_ACCURACY = 0.95
@@ -25,7 +24,9 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     """
     if not len(y_true):
         raise ValueError("No film to fit a temperature on; it needs validation films the model can answer.")
+    # Imported here: only whoever calibrates needs them, and they take half a second.
     from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     rows = np.arange(len(y_true))
 

@@ -6,15 +6,19 @@ import csv
 import gzip
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
+from cxrmodels.datasets.manifest import Film
 from cxrmodels.findings import TITLES, index_of
 
-_COLUMNS = ("image_id", "source", "split", "group_id", "finding", "age_group", "view")
+_WORDS = ("image_id", "source", "split", "group_id", "finding", "age_group", "view")
+_NUMBERS = ("width", "height", "exposure")
+_COLUMNS = (*_WORDS, *_NUMBERS)
 
 
 class PredictionsError(ValueError):
@@ -29,6 +33,8 @@ class Evaluation:
         findings: the model's K findings, in the order of the logits.
         image_ids, sources, splits, groups, labels, age_groups, views: one string a film, (N,). `labels` are
             findings as the data set states them; they need not be among the model's.
+        widths, heights: int64 (N,), pixels of the film as it came.
+        exposures: float32 (N,), the film's mean grey, 0 (black) to 1.
         logits: float32 (N, K).
     """
 
@@ -40,6 +46,9 @@ class Evaluation:
     labels: np.ndarray
     age_groups: np.ndarray
     views: np.ndarray
+    widths: np.ndarray
+    heights: np.ndarray
+    exposures: np.ndarray
     logits: np.ndarray
 
     def __len__(self) -> int:
@@ -63,8 +72,48 @@ class Evaluation:
         return scaled
 
 
-def write_predictions(evaluation: Evaluation, path: Path) -> None:
-    """Write a predictions file. Equal predictions give equal bytes: the gzip header carries no time."""
+def of_films(
+    films: Sequence[Film],
+    findings: tuple[str, ...],
+    logits: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
+    exposures: Sequence[float],
+) -> Evaluation:
+    """A model's logits on a data folder's films.
+
+    Args:
+        logits: float (N, K).
+        sizes: (width, height) of each film as it came.
+        exposures: mean grey of each, 0-1.
+    """
+
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(film, name) for film in films], dtype=np.str_)
+
+    return Evaluation(
+        findings=findings,
+        image_ids=column("image_id"),
+        sources=column("source"),
+        splits=column("split"),
+        groups=column("group_id"),
+        labels=column("finding"),
+        age_groups=column("age_group"),
+        views=column("view"),
+        widths=np.array([width for width, _ in sizes], np.int64),
+        heights=np.array([height for _, height in sizes], np.int64),
+        exposures=np.array(exposures, np.float32),
+        logits=logits.astype(np.float32),
+    )
+
+
+def joined(parts: Sequence[Evaluation]) -> Evaluation:
+    """One model's answers on several sets of films as one, in that order; at least one part."""
+    names = [name for name in Evaluation.__slots__ if name != "findings"]
+    return Evaluation(parts[0].findings, *(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+
+
+def predictions_csv(evaluation: Evaluation) -> str:
+    """Predictions as CSV; uncompressed, the content of a predictions file. `submitted.read_submission` reads it too."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*_COLUMNS, *(f"logit_{finding}" for finding in evaluation.findings)])
@@ -76,11 +125,18 @@ def write_predictions(evaluation: Evaluation, path: Path) -> None:
         evaluation.labels,
         evaluation.age_groups,
         evaluation.views,
+        evaluation.widths,
+        evaluation.heights,
         strict=True,
     )
-    for words, row in zip(strings, evaluation.logits, strict=True):
-        writer.writerow([*words, *(f"{value:.4f}" for value in row)])
-    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+    for words, exposure, row in zip(strings, evaluation.exposures, evaluation.logits, strict=True):
+        writer.writerow([*words, f"{exposure:.3f}", *(f"{value:.4f}" for value in row)])
+    return text.getvalue()
+
+
+def write_predictions(evaluation: Evaluation, path: Path) -> None:
+    """Write a predictions file. Equal predictions give equal bytes: the gzip header carries no time."""
+    path.write_bytes(gzip.compress(predictions_csv(evaluation).encode(), mtime=0))
 
 
 def read_predictions(path: Path) -> Evaluation:
@@ -109,15 +165,31 @@ def read_predictions(path: Path) -> Evaluation:
     for number, row in enumerate(body, start=2):
         if len(row) != len(header):
             raise PredictionsError(f"{path.name}, row {number}: {len(row)} cells, expected {len(header)}.")
-    logits = np.empty((len(body), len(findings)), np.float32)
+    numbers = np.empty((len(body), len(_NUMBERS) + len(findings)), np.float64)
     for number, row in enumerate(body, start=2):
         try:
-            logits[number - 2] = row[len(_COLUMNS) :]
+            numbers[number - 2] = row[len(_WORDS) :]
         except ValueError as error:
-            raise PredictionsError(f"{path.name}, row {number}: a logit is not a number ({error}).") from error
-    if not np.isfinite(logits).all():
-        number = int(np.flatnonzero(~np.isfinite(logits).all(1))[0]) + 2
-        raise PredictionsError(f"{path.name}, row {number}: a logit is not finite.")
-    words = np.array([row[: len(_COLUMNS)] for row in body], dtype=np.str_).reshape(-1, len(_COLUMNS))
-    image_ids, sources, splits, groups, labels, age_groups, views = words.T
-    return Evaluation(findings, image_ids, sources, splits, groups, labels, age_groups, views, logits)
+            raise PredictionsError(f"{path.name}, row {number}: a cell is not a number ({error}).") from error
+    if not np.isfinite(numbers).all():
+        number = int(np.flatnonzero(~np.isfinite(numbers).all(1))[0]) + 2
+        raise PredictionsError(f"{path.name}, row {number}: a number is not finite.")
+    # Each column by itself: in one array all would be as wide as the widest.
+    image_ids, sources, splits, groups, labels, age_groups, views = (
+        np.array([row[place] for row in body], dtype=np.str_) for place in range(len(_WORDS))
+    )
+    width, height, exposure = numbers[:, : len(_NUMBERS)].T
+    return Evaluation(
+        findings,
+        image_ids,
+        sources,
+        splits,
+        groups,
+        labels,
+        age_groups,
+        views,
+        widths=width.astype(np.int64),
+        heights=height.astype(np.int64),
+        exposures=exposure.astype(np.float32),
+        logits=numbers[:, len(_NUMBERS) :].astype(np.float32),
+    )

@@ -1,0 +1,1 @@
+"""The training lab's page, part by part."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cxrmodels.engine import Engine, Output
+from cxrmodels.inference import seen_part
 from cxrmodels.radiograph import Radiograph, resize
+from cxrmodels.zoo import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +109,43 @@ def saliency(
         KeyError: unknown method.
         ValueError: the model does not answer the finding.
     """
-    model = engine.loaded.spec
     if method not in METHODS:
         raise KeyError(f"Unknown method {method!r}; expected one of {', '.join(METHODS)}.")
+    gradient = engine.gradient(output.features, position(engine.loaded.spec, finding))
+    raw = METHODS[method].weigh(output.features[0], gradient[0])
+    return as_map(raw, engine.loaded.spec, radiograph, finding, method, engine.loaded.spec.feature_layer, size)
+
+
+def position(model: ModelSpec, finding: str) -> int:
+    """Where a finding stands among a model's.
+
+    Raises:
+        ValueError: the model does not answer it.
+    """
     if finding not in model.findings:
         raise ValueError(f"{model.key} does not answer {finding!r}; it answers {', '.join(model.findings)}.")
-    gradient = engine.gradient(output.features, model.findings.index(finding))
-    raw = np.maximum(METHODS[method].weigh(output.features[0], gradient[0]), 0)
+    return model.findings.index(finding)
+
+
+def as_map(
+    raw: np.ndarray,
+    model: ModelSpec,
+    radiograph: Radiograph,
+    finding: str,
+    method: str,
+    layer: str,
+    size: tuple[int, int] | None,
+) -> SaliencyMap:
+    """What a method found, float (h, w), as a heat map of `size` (by default the radiograph's): what speaks against
+    the finding cut off, the rest scaled to 0-1, and laid where the network looked."""
+    raw = np.maximum(raw, 0)
     raw_max = float(raw.max())
     height, width = size or radiograph.pixels.shape
+    heat = np.zeros((height, width), np.float32)
     if raw_max > 0:
-        heat = resize((raw / raw_max).astype(np.float32), width, height)
-    else:
-        heat, raw_max = np.zeros((height, width), np.float32), 0.0
+        left, top, right, bottom = seen_part(radiograph, model)
+        x, y = round(left * width), round(top * height)
+        wide, high = max(1, round(right * width) - x), max(1, round(bottom * height) - y)
+        heat[y : y + high, x : x + wide] = resize((raw / raw_max).astype(np.float32), wide, high)
     heat.setflags(write=False)
-    return SaliencyMap(model.key, method, finding, model.feature_layer, radiograph.sha256, heat, raw_max)
+    return SaliencyMap(model.key, method, finding, layer, radiograph.sha256, heat, raw_max)

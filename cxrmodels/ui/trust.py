@@ -1,0 +1,375 @@
+"""One network's heat map of a film, put to the test while the viewer watches; and the shortcut lab for all networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from cxrmodels import NOTICE
+from cxrmodels.datasets.manifest import ManifestError
+from cxrmodels.datasets.masks import read_mask
+from cxrmodels.datasets.ready import listed
+from cxrmodels.engine import Engine
+from cxrmodels.explain import faithfulness, trust
+from cxrmodels.explain.changes import CHANGES, changed
+from cxrmodels.explain.evidence import evidence
+from cxrmodels.explain.faithfulness import SHARES, Curves, Shuffled, Stability
+from cxrmodels.explain.methods import WAYS, draw
+from cxrmodels.explain.saliency import SaliencyMap
+from cxrmodels.explain.shortcuts import Trial, signs, trials
+from cxrmodels.explain.steps import Steps
+from cxrmodels.findings import TITLES
+from cxrmodels.lungs import mask_of
+from cxrmodels.models import available, spec
+from cxrmodels.plots import covering_curves, overlay_png, percent, shuffled_curve
+from cxrmodels.radiograph import Radiograph, resize, to_png
+from cxrmodels.service import Job, Reading
+from cxrmodels.ui.films import ChosenFilm, ready_folder
+from cxrmodels.ui.frame import ink, service
+from cxrmodels.zoo import ModelError
+
+_SHOWN_SIDE = 420
+_OPACITY = 0.6
+_POLLING, _STOPPED = "trust_polling", "trust_stopped"
+_POLL_SECONDS = 0.5
+_STATIC = {"displayModeBar": False}
+_BADGES = {
+    trust.HOLDS_UP: ":green-badge[:material/verified: Holds up]",
+    trust.WEAK: ":orange-badge[:material/help: Weak]",
+    trust.DO_NOT_TRUST: ":red-badge[:material/block: Do not trust]",
+}
+_GRADES = {
+    trust.GOOD: ":material/check: good",
+    trust.DOUBTFUL: ":material/remove: doubtful",
+    trust.BAD: ":material/close: bad",
+}
+
+
+def show_trust(film: ChosenFilm) -> None:
+    """The controls, the map, its checks as they come in, the badge over them, and the shortcut lab."""
+    polling = bool(st.session_state.get(_POLLING))
+    st.fragment(_board, run_every=_POLL_SECONDS if polling else None)(film, polling)
+
+
+@st.cache_data(max_entries=32, show_spinner=False)
+def _lungs(sha256: str, _radiograph: Radiograph) -> np.ndarray | None:
+    """The lungs of a film: as its data set drew them, else as the lung network outlines them."""
+    try:
+        film = listed(ready_folder(), sha256)
+        drawn = read_mask(film, _radiograph.pixels.shape) if film else None
+    except (OSError, ManifestError):
+        drawn = None
+    try:
+        return mask_of(_radiograph) if drawn is None else drawn
+    except ModelError:
+        return None
+
+
+class _Desk:
+    """What was asked for in this run of the page: jobs by name, and whether any is still at work."""
+
+    def __init__(self, question: tuple[Hashable, ...]) -> None:
+        self.question, self.stopped = question, st.session_state.get(_STOPPED) == question
+        self.jobs: list[Job] = []
+        self.waiting = False
+
+    def ask(self, name: str, key: str, make: Callable[[Engine], Steps[Any]], words: str, *about: Hashable) -> Any:
+        """The answer of a job, or None while it is at work; how far it is stands on the page."""
+        named = (name, key, *(about or self.question))
+        job = service().known(named) if self.stopped else service().work(named, key, make)
+        if job is None or job.answer.cancelled():
+            st.caption(f"{words}: stopped.")
+            return None
+        if not job.answer.done():
+            self.jobs.append(job)
+            self.waiting = True
+            st.progress(min(1.0, job.share), f"{words}: {100 * job.share:.0f} %")
+            return None
+        problem = job.answer.exception()
+        if problem is not None:
+            st.error(f"{words} failed ({problem}).", icon=":material/error:")
+            return None
+        return job.answer.result()
+
+    def stop(self) -> None:
+        for job in self.jobs:
+            job.stop()
+        st.session_state[_STOPPED] = self.question
+
+
+def _board(film: ChosenFilm, polling: bool) -> None:
+    keys = available()
+    if not keys:
+        st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
+        return
+    chosen, named, way = st.columns(3, vertical_alignment="bottom")
+    key = chosen.selectbox("Network", keys, format_func=lambda one: spec(one).title, key="trust_network")
+    radiograph = film.radiograph
+    asked = service().read(radiograph, key)
+    reading: Reading | None = asked.result() if asked.done() and not asked.exception() else None
+    finding, method = _choose(key, reading, named, way)
+    desk = _Desk((radiograph.sha256, key, finding, method))
+    if asked.done() and asked.exception():
+        st.error(str(asked.exception()), icon=":material/error:")
+    elif reading is None or finding is None:
+        desk.waiting = True
+        st.caption("Waiting for the network")
+        st.skeleton(height=320)
+    else:
+        control, badge = st.empty(), st.container()
+        checks = _examine(desk, radiograph, key, reading, finding, method)
+        tried = _lab(desk, radiograph, finding)
+        if checks and key in tried:
+            with badge:
+                _badge(trust.judge([*checks, trust.check_shortcuts(signs(tried[key], finding))]))
+        if desk.jobs:
+            control.button("Stop", icon=":material/stop_circle:", on_click=desk.stop, key="trust_stop")
+        elif desk.stopped:
+            control.button("Go on", icon=":material/play_circle:", on_click=_go_on, key="trust_go_on")
+    if desk.waiting != polling:
+        # Whether the page looks again by itself is decided when the whole script runs.
+        st.session_state[_POLLING] = desk.waiting
+        st.rerun()
+
+
+def _go_on() -> None:
+    st.session_state.pop(_STOPPED, None)
+
+
+def _choose(key: str, reading: Reading | None, named: Any, way: Any) -> tuple[str | None, str]:
+    findings = spec(key).findings
+    likeliest = reading.prediction.top if reading else 0
+    # A new key where the likeliest is another one: the list then starts there.
+    finding = named.selectbox(
+        "Heat map of",
+        findings,
+        index=likeliest,
+        format_func=lambda one: TITLES.get(one, one),
+        key=f"trust_finding {key} {likeliest}",
+        disabled=reading is None,
+    )
+    method = way.selectbox(
+        "Method",
+        list(WAYS),
+        format_func=lambda one: WAYS[one].title + (" (slow)" if WAYS[one].slow else ""),
+        key="trust_method",
+        help="  \n".join(f"**{one.title}**: {one.assumes}" for one in WAYS.values()),
+    )
+    return (finding if reading else None), method
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape
+    scale = _SHOWN_SIDE / max(height, width)
+    return resize(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+
+
+def _examine(
+    desk: _Desk, radiograph: Radiograph, key: str, reading: Reading, finding: str, method: str
+) -> list[trust.Check]:
+    """The map and its checks; none of them is returned before all have been made."""
+    pixels, output = _small(radiograph.pixels), reading.output
+    left, right = st.columns([2, 3], gap="medium")
+    with left:
+        found: SaliencyMap | None = desk.ask(
+            "map",
+            key,
+            lambda engine: draw(engine, radiograph, output, finding, method, pixels.shape),
+            "Drawing the map",
+        )
+        if found is None:
+            st.image(to_png(pixels), width="stretch", alt=f"Chest radiograph {radiograph.name}, without a heat map yet")
+            return []
+        _picture(pixels, found, spec(key).title)
+        st.caption(f"{WAYS[method].title}: {WAYS[method].assumes}")
+    if not found.raw_max:
+        right.info("The map is empty: nothing speaks for this finding, so there is nothing to check.")
+        return []
+    heat = found.heat
+    with right:
+        covered: Curves | None = desk.ask(
+            "cover", key, lambda engine: faithfulness.cover(engine, radiograph, finding, heat), "Covering"
+        )
+        if covered:
+            st.markdown(f"**{covered.sentence()}**")
+            _curves(covered)
+        stable: tuple[Stability, ...] | None = desk.ask(
+            "nudge",
+            key,
+            lambda engine: faithfulness.nudge(engine, radiograph, finding, method, heat),
+            "Changing the film a little",
+        )
+        if stable:
+            _stability(stable)
+        shuffled: tuple[Shuffled, ...] | None = desk.ask(
+            "shuffle",
+            key,
+            lambda engine: faithfulness.shuffle(engine, radiograph, finding, method, heat),
+            "Shuffling weights",
+        )
+        if shuffled:
+            _shuffled(shuffled, found, pixels)
+    if not (covered and stable and shuffled):
+        return []
+    lungs = _lungs(radiograph.sha256, radiograph)
+    return [
+        trust.check_covering(covered),
+        trust.check_stability(stable),
+        trust.check_shuffled(shuffled),
+        *([trust.check_lungs(evidence(heat, lungs))] if lungs is not None else []),
+    ]
+
+
+def _picture(pixels: np.ndarray, found: SaliencyMap, title: str) -> None:
+    name = f"{WAYS[found.method].title} for {TITLES.get(found.finding, found.finding)}, layer {found.layer}"
+    st.image(overlay_png(pixels, found.heat, _OPACITY), width="stretch", alt=f"{name}, {title}")
+    st.caption(f"{name}. {NOTICE}")
+
+
+def _badge(found: trust.Badge) -> None:
+    with st.container(border=True, key="trust_badge"):
+        # Its word says it, the colour repeats it.
+        st.markdown(_BADGES[found.word])
+        for check in found.checks:
+            st.markdown(f"**{check.title}**, {_GRADES[check.grade]}. {check.says}")
+        if all(check.title != trust.LUNGS for check in found.checks):
+            st.caption("Whether the evidence lies in the lungs was not checked: no lungs were found on this film.")
+        st.caption(
+            "Every check good: holds up. One bad: do not trust. Otherwise: weak. It is a badge for the map, not for "
+            "the network's answer. The rules stand in docs/trust.md."
+        )
+
+
+def _curves(found: Curves) -> None:
+    st.plotly_chart(
+        covering_curves(
+            SHARES.tolist(),
+            (found.deletion.tolist(), found.random_deletion.mean(0).tolist()),
+            (found.insertion.tolist(), found.random_insertion.mean(0).tolist()),
+            ink(),
+        ),
+        config=_STATIC,
+        key="trust_curves",
+        alt=f"Score while the film is covered and uncovered. {found.sentence()}",
+    )
+    st.caption(
+        "Covered: black from the hottest place on; the faster it falls, the better. Uncovered: a blurred film gets its "
+        f"detail back; the faster it rises, the better. The map gains {found.gain:+.2f} over random ones."
+    )
+
+
+def _stability(found: tuple[Stability, ...]) -> None:
+    with st.expander("Small changes to the film"):
+        st.dataframe(
+            [
+                {
+                    "The film": one.change,
+                    "Score": percent(one.probability),
+                    "Rank correlation": f"{one.likeness.rank:.2f}",
+                    "SSIM": f"{one.likeness.ssim:.2f}",
+                }
+                for one in found
+            ],
+            hide_index=True,
+            width="stretch",
+            key="trust_stability",
+        )
+
+
+def _shuffled(found: tuple[Shuffled, ...], original: SaliencyMap, pixels: np.ndarray) -> None:
+    st.markdown("##### Shuffle what it learnt")
+    names = {0: "none", **{one.layers: f"{one.layers} of {one.of}, down to {one.last}" for one in found}}
+    layers = st.select_slider(
+        "Layers with shuffled weights, from the last one on",
+        list(names),
+        format_func=names.__getitem__,
+        key="trust_layers",
+    )
+    chosen = next((one for one in found if one.layers == layers), None)
+    shown, curve = st.columns([2, 3])
+    heat = chosen.map if chosen else original
+    height, width = pixels.shape
+    shown.image(
+        overlay_png(pixels, resize(heat.heat, width, height), _OPACITY),
+        width="stretch",
+        alt=f"Heat map with {layers} layers shuffled",
+    )
+    if chosen:
+        shown.caption(
+            f"Alike to {chosen.likeness.rank:.2f}; the network now says {percent(chosen.probability)}. A map that "
+            "stays as it was is a picture of the film, not of what was learnt."
+        )
+    curve.plotly_chart(
+        shuffled_curve(
+            [0, *(one.layers for one in found)],
+            [1.0, *(one.likeness.ssim for one in found)],
+            [1.0, *(one.likeness.rank for one in found)],
+            ink(),
+        ),
+        config=_STATIC,
+        key="trust_shuffled",
+        alt=f"Likeness of the map while weights are shuffled: {found[-1].likeness.rank:.2f} with all of them shuffled",
+    )
+
+
+def _lab(desk: _Desk, radiograph: Radiograph, finding: str) -> dict[str, tuple[Trial, ...]]:
+    """What every network that answers the finding says of the changed films, by key as far as it is known."""
+    lungs = _lungs(radiograph.sha256, radiograph)
+    st.subheader("Shortcut lab")
+    st.markdown(
+        f"What the networks say of **{TITLES.get(finding, finding)}** when the film is changed. A mark in a corner "
+        "should move nothing; without lungs nothing should be left."
+    )
+    tried: dict[str, tuple[Trial, ...]] = {}
+    for key in available():
+        asked = service().read(radiograph, key)
+        if finding not in spec(key).findings or (asked.done() and asked.exception()):
+            continue
+        if not asked.done():
+            desk.waiting = True
+            continue
+        begin = partial(_trials, radiograph, asked.result(), finding, lungs)
+        found = desk.ask("trials", key, begin, f"Shortcuts of {spec(key).title}", radiograph.sha256, finding)
+        if found is not None:
+            tried[key] = found
+    if not tried:
+        return {}
+    some = next(iter(tried.values()))
+    rows: list[dict[str, str]] = [
+        {"The film": "as it is", **{spec(key).title: percent(found[0].before) for key, found in tried.items()}}
+    ]
+    rows += [
+        {
+            "The film": CHANGES[trial.change].title,
+            **{spec(key).title: percent(found[number].after) for key, found in tried.items()},
+        }
+        for number, trial in enumerate(some)
+    ]
+    st.dataframe(rows, hide_index=True, width="stretch", key="trust_lab")
+    for key, found in tried.items():
+        if said := signs(found, finding):
+            st.markdown(f"**{spec(key).title}**: {' '.join(said)}")
+    change = st.pills(
+        "Look at a change",
+        [trial.change for trial in some],
+        format_func=lambda one: CHANGES[one].title,
+        key="trust_change",
+    )
+    if change:
+        st.image(
+            to_png(_small(changed(radiograph, change, lungs).pixels)),
+            width=320,
+            alt=f"The film: {CHANGES[change].title}",
+        )
+        st.caption(CHANGES[change].asks)
+    return tried
+
+
+def _trials(
+    radiograph: Radiograph, reading: Reading, finding: str, lungs: np.ndarray | None, engine: Engine
+) -> Steps[tuple[Trial, ...]]:
+    return trials(engine, radiograph, reading.prediction, finding, lungs)

@@ -8,8 +8,10 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +19,14 @@ from cxrmodels import NOTICE, __version__
 from cxrmodels.datasets.manifest import DATA_VARIABLE, ManifestError, data_folder
 from cxrmodels.findings import TITLES
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
-from cxrmodels.zoo import PREDICTIONS_FILE, SPECS, ModelError, check_weights, read_card, shipped, weights_folder
+from cxrmodels.zoo import LUNGS, SPECS, ModelError, check_weights, read_card, shipped, weights_folder
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from cxrmodels.engine import Engine
     from cxrmodels.training.fit import EpochReport
+    from cxrmodels.training.papers import CrossValidation, Trial
 
 PREDICTION_COLUMNS = ("file", "model", "finding", "probability", "decision", "gate", "error")
 
@@ -158,6 +163,64 @@ def _predict(arguments: argparse.Namespace) -> int:
     return _SOME_FAILED if failed else _OK
 
 
+def _batch(arguments: argparse.Namespace) -> int:
+    from cxrmodels import batch
+
+    try:
+        films = batch.sources(arguments.paths)
+        labels = batch.read_labels(Path(arguments.labels)) if arguments.labels else {}
+        engines = _engines(arguments.models)
+        output = Path(arguments.output)
+        failed = batch.run(films, engines, output, labels=labels, report=_Rate("films"))
+    except batch.BatchError as error:
+        raise UsageError(str(error)) from None
+    if labels:
+        for key, summary in batch.evaluate(output, engines):
+            figures = "; ".join(
+                f"{title} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+                for name, title in _BATCH_FIGURES.items()
+                if (found := summary.metrics[name])
+            )
+            print(f"{key}: {summary.films} labelled films; {figures or 'too few labels for figures'}")
+    _say(f"{output}: {len(films):,} films, {failed:,} of them could not be read.")
+    _say(NOTICE)
+    return _SOME_FAILED if failed else _OK
+
+
+_BATCH_FIGURES = {
+    "accuracy": "accuracy",
+    "auc_covid19": "AUC of COVID-19 against the rest",
+    "auc_covid19_normal": "AUC of COVID-19 against normal",
+}
+
+
+class _Rate:
+    """Tells how far work is, how fast it goes and how long it will take: on a terminal four times a second, else twice
+    a minute."""
+
+    def __init__(self, what: str) -> None:
+        self._what, self._started, self._at_start, self._told = what, time.monotonic(), -1, 0.0
+        self._screen = sys.stderr.isatty()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if self._at_start < 0:
+            self._started, self._at_start, self._told = now, done, now
+            if done:
+                _say(f"{done:,} of {total:,} {self._what} were there already.")
+            return
+        if now - self._told < (0.25 if self._screen else 30) and done < total:
+            return
+        self._told = now
+        rate = (done - self._at_start) / max(now - self._started, 1e-9)
+        left = (total - done) / rate
+        text = f"{done:,} of {total:,} {self._what}, {rate:.1f} a second, {left / 60:.1f} min left"
+        if self._screen:
+            print(f"\r{text}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        else:
+            _say(text)
+
+
 def _explain(arguments: argparse.Namespace) -> int:
     from cxrmodels.explain.saliency import METHODS, saliency
     from cxrmodels.inference import predict
@@ -195,14 +258,37 @@ def _data_folder(arguments: argparse.Namespace) -> Path:
     return folder
 
 
-def _train(arguments: argparse.Namespace) -> int:
+_ROUGH_ARITHMETIC = ("TF_SET_ONEDNN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE")
+
+
+def _refuse_rough_arithmetic() -> None:
+    rough = [name for name in _ROUGH_ARITHMETIC if os.environ.get(name, "").upper() not in ("", "STRICT")]
+    if rough:
+        raise UsageError(
+            f"{rough[0]} is set: the network would learn, and be measured, in rougher arithmetic than it is served in, "
+            "and nobody could make it again by this command. Unset it."
+        )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    _refuse_rough_arithmetic()
     from platformdirs import user_data_path
 
+    if arguments.key == LUNGS.key:
+        return _train_lungs(arguments)
     _known(arguments.key)
+    if arguments.dataset:
+        if arguments.without:
+            raise UsageError("--without leaves a source of the data folder out; it does not go with --dataset.")
+        return _train_on_folder(arguments)
+    given = [f"--{name.replace('_', '-')}" for name in _PAPER_OPTIONS if getattr(arguments, name) is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)} without --dataset: a shipped model is trained by its recipe alone.")
     folder = _data_folder(arguments)
-    work = Path(arguments.work) if arguments.work else user_data_path("cxrmodels") / "training" / arguments.key
-    _say(f"Training {arguments.key}. Killed, it goes on from {work} when started again.")
+    name = f"{arguments.key}-without-{arguments.without}" if arguments.without else arguments.key
+    work = Path(arguments.work) if arguments.work else user_data_path("cxrmodels") / "training" / name
+    _say(f"Training {name}. Killed, it goes on from {work} when started again.")
     from cxrmodels.training.ship import train
 
     def report(epoch: EpochReport) -> None:
@@ -219,15 +305,109 @@ def _train(arguments: argparse.Namespace) -> int:
         weights=Path(arguments.output) if arguments.output else weights_folder(),
         work=work,
         seed=arguments.seed,
+        init=arguments.init,
+        without=arguments.without or "",
         report=report,
     )
-    for summary in card.metrics:
+    for summary in card.left_out if arguments.without else card.metrics:
         figures = ", ".join(
             f"{name} {value['value']:.3f} ({value['low']:.3f} to {value['high']:.3f})"
             for name, value in summary["metrics"].items()
             if value
         )
         print(f"{summary['name']} ({summary['films']} films): {figures}")
+    return _OK
+
+
+def _train_lungs(arguments: argparse.Namespace) -> int:
+    from platformdirs import user_data_path
+
+    from cxrmodels.training.lungs import EPOCHS, train_lungs
+
+    name = f"{LUNGS.key}-without-{arguments.without}" if arguments.without else LUNGS.key
+    work = Path(arguments.work) if arguments.work else user_data_path("cxrmodels") / "training" / name
+    _say(f"Training {name}. Killed, it goes on from {work} when started again.")
+
+    def report(epoch: int, loss: float, dice: float, seconds: float) -> None:
+        _say(f"epoch {epoch}/{EPOCHS}: loss {loss:.4f}, validation Dice {dice:.4f} ({seconds:.0f} s)")
+
+    card = train_lungs(
+        data=_data_folder(arguments),
+        weights=Path(arguments.output) if arguments.output else weights_folder(),
+        work=work,
+        seed=arguments.seed,
+        without=arguments.without or "",
+        report=report,
+    )
+    for summary in card.metrics:
+        value = summary["metrics"]["dice"]
+        print(
+            f"{summary['name']} ({summary['films']} films): Dice {value['value']:.3f} "
+            f"({value['low']:.3f} to {value['high']:.3f})"
+        )
+    return _OK
+
+
+def _fivefold(arguments: argparse.Namespace) -> int:
+    from cxrmodels.evaluation.fivefold import kept_fivefolds
+
+    weights = Path(arguments.output) if arguments.output else weights_folder()
+    if arguments.show:
+        shown = [
+            result
+            for result in kept_fivefolds(weights)
+            if arguments.name in (None, result.facts.name) and arguments.classes in (None, len(result.classes))
+        ]
+        if not shown:
+            raise UsageError(f"No such comparison is kept in {weights}; make it with 'python -m cxrmodels fivefold'.")
+        print("\n\n".join("\n".join(result.lines()) for result in shown))
+        return _OK
+    _refuse_rough_arithmetic()
+    from platformdirs import user_data_path
+
+    from cxrmodels.training.fivefold import PLANS, run_fivefold
+
+    if arguments.name not in PLANS:
+        raise UsageError(f"{arguments.name or 'Nothing'} cannot be compared; expected one of {', '.join(PLANS)}.")
+    name, classes = arguments.name, arguments.classes or 3
+    folder = _data_folder(arguments)
+    work = Path(arguments.work or user_data_path("cxrmodels") / "training" / f"fivefold-{name}-{classes}")
+    _say(f"Training {name} once a fold. Killed, it goes on from {work} when started again.")
+    result = run_fivefold(name, classes, data=folder, weights=weights, work=work, seed=arguments.seed, report=_say)
+    print("\n".join(result.lines()))
+    return _OK
+
+
+_PAPER_OPTIONS = ("plot", "model", "folds", "epochs", "batch_size", "learning_rate")
+"""Options of `train` that go with --dataset only."""
+
+
+def _train_on_folder(arguments: argparse.Namespace) -> int:
+    if arguments.data or arguments.output:
+        raise UsageError("--data and --output do not go with --dataset, which ships nothing; --model names a file.")
+    if arguments.folds is not None and arguments.model:
+        raise UsageError("--folds trains a network a fold and keeps none; for --model train again without --folds.")
+    from platformdirs import user_data_path
+
+    from cxrmodels.datasets.class_folder import read_class_folder
+    from cxrmodels.training.papers import cross_validate, paper_recipe, train_on_folder
+
+    key, folder = arguments.key, Path(arguments.dataset)
+    numbers = {name: getattr(arguments, name) for name in ("epochs", "batch_size", "learning_rate")}
+    recipe = paper_recipe(key, **{name: number for name, number in numbers.items() if number is not None})
+    recipe = replace(recipe, init=arguments.init or recipe.init)
+    dataset = read_class_folder(folder, lambda done, total: _progress(done, total, "films"))
+    _say("\n".join(dataset.lines()))
+    work = Path(arguments.work or user_data_path("cxrmodels") / "training" / f"{key}-{folder.resolve().name}")
+    _say(f"Training {key}. Killed, it goes on from {work} when started again.")
+    common: dict[str, Any] = {"seed": arguments.seed, "work": work, "report": _say, "plot": arguments.plot}
+    result: Trial | CrossValidation
+    if arguments.folds is None:
+        result = train_on_folder(key, dataset, recipe, model=arguments.model, **common)
+    else:
+        result = cross_validate(key, dataset, recipe, arguments.folds, **common)
+    print("\n".join(result.lines()))
+    _say(NOTICE)
     return _OK
 
 
@@ -290,16 +470,107 @@ def _data_fetch(arguments: argparse.Namespace) -> int:
     return _OK
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
-    from cxrmodels.evaluation.metrics import summaries
-    from cxrmodels.evaluation.predictions import read_predictions
+SURVIVAL_COLUMNS = ("model", "change", "films", "chance", "before", "after", "survives")
 
-    rows = []
+
+def _shortcuts(arguments: argparse.Namespace) -> int:
+    from cxrmodels.datasets.manifest import read_manifest
+    from cxrmodels.datasets.masks import mask_finder
+    from cxrmodels.explain.shortcuts import Lungs, drawn, survival
+    from cxrmodels.lungs import mask_of
+
+    held_out = [film for film in read_manifest(_data_folder(arguments)) if film.split in arguments.split]
+    if not held_out:
+        raise ManifestError(f"The data folder has no films of the split {', '.join(arguments.split)}. Name another.")
+    engines = _engines(arguments.models)
+    with ExitStack() as stack:
+        out = sys.stdout
+        if arguments.output:
+            out = stack.enter_context(Path(arguments.output).open("w", encoding="utf-8", newline=""))
+        writer = csv.writer(out)
+        writer.writerow(SURVIVAL_COLUMNS)
+        for key, engine in engines.items():
+            chosen = drawn(held_out, SPECS[key].findings, arguments.films)
+            drawn_by_hand = mask_finder(film for film, _ in chosen)
+
+            def lungs(film: Radiograph, by_hand: Lungs = drawn_by_hand) -> np.ndarray | None:
+                found = by_hand(film)
+                return mask_of(film) if found is None else found
+
+            films = [(_read(str(film.path)), label) for film, label in chosen]
+
+            def report(done: int, key: str = key, total: int = len(films)) -> None:
+                _progress(done, total, f"films, {key}")
+
+            found = survival(engine, films, lungs, report)
+            for one in found:
+                shares = (f"{value:.3f}" for value in (one.chance, one.before, one.after, one.survives))
+                writer.writerow((one.model, one.change, one.films, *shares))
+    _say(NOTICE)
+    return _OK
+
+
+def _check_report(arguments: argparse.Namespace) -> int:
+    """Make a report's comparison again."""
+    from cxrmodels import models
+    from cxrmodels.evaluation.board import contender, submitted
+    from cxrmodels.evaluation.report import ReportError, check, read_facts
+    from cxrmodels.evaluation.submitted import SubmissionError, read_submission
+
+    try:
+        found = read_facts(Path(arguments.check).read_text(encoding="utf-8"))
+        own = [
+            submitted(read_submission(Path(name).read_bytes(), Path(name).name)) for name in arguments.predictions or []
+        ]
+    except (OSError, UnicodeDecodeError, ReportError, SubmissionError) as error:
+        raise UsageError(str(error)) from None
+    wanted = {model["key"] for model in found["models"]}
+    differs = check(found, [*(contender(key) for key in models.available() if key in wanted), *own])
+    print("\n".join(differs) if differs else f"equal: {len(found['models'])} models, every figure as the report has it")
+    return _SOME_FAILED if differs else _OK
+
+
+def _data_build(arguments: argparse.Namespace) -> int:
+    from cxrmodels.datasets.class_folder import DEFAULT_VIEWS, build_class_folder
+
+    copied = build_class_folder(
+        _data_folder(arguments),
+        arguments.out,
+        findings=arguments.finding,
+        views=arguments.view or DEFAULT_VIEWS,
+        progress=lambda done, total: _progress(done, total, "films"),
+    )
+    print("\n".join(copied.lines()))
+    return _OK
+
+
+def _data_sample(arguments: argparse.Namespace) -> int:
+    from cxrmodels.datasets.class_folder import sample_class_folder
+
+    copied = sample_class_folder(
+        arguments.source,
+        arguments.out,
+        per_class=arguments.per_class,
+        seed=arguments.seed,
+        progress=lambda done, total: _progress(done, total, "films"),
+    )
+    print("\n".join(copied.lines()))
+    return _OK
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    if arguments.check:
+        return _check_report(arguments)
+    if arguments.predictions:
+        raise UsageError("--predictions without --check: your own predictions are compared on the page.")
+    from cxrmodels.evaluation.cards import recompute, write_card
+
+    rows: list[dict[str, Any]] = []
     for key in [_known(key) for key in arguments.keys] or shipped():
-        card = read_card(key)
-        evaluation = read_predictions(weights_folder() / key / PREDICTIONS_FILE)
-        for summary in summaries(evaluation, card.training_sources, card.temperature):
-            rows.append({"model": key, **summary.to_dict()})
+        card = recompute(key)
+        if arguments.write:
+            write_card(card)
+        rows += [{"model": key, **summary} for summary in card.metrics]
     if arguments.json:
         print(json.dumps(rows, indent=1))
         return _OK
@@ -307,13 +578,119 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(f"{row['model']}: {row['name']} ({row['films']} films, {'seen' if row['seen'] else 'unseen'})")
         for name, figure in row["metrics"].items():
             if figure:
-                print(f"    {name:<24}{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+                print(f"    {name:<28}{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})")
+    return _OK
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    keys = [_known(key) for key in arguments.keys] or shipped()
+    from cxrmodels.cost import measure
+    from cxrmodels.evaluation.cards import write_card
+
+    print(f"{'model':<16}{'parameters':>12}{'MB':>8}{'GFLOP':>9}{'load s':>8}{'ms a film':>11}{'films/s':>9}")
+    for key in keys:
+        cost = measure(key)
+        card = replace(read_card(key), cost=asdict(cost))
+        if arguments.write:
+            write_card(card)
+        print(
+            f"{key:<16}{card.parameters:>12,}{cost.file_bytes / 2**20:>8.1f}{cost.flops / 1e9:>9.3f}"
+            f"{cost.load_s:>8.1f}{cost.latency_ms:>11.1f}{cost.films_per_s:>9.0f}",
+            flush=True,
+        )
     return _OK
 
 
 def _card(arguments: argparse.Namespace) -> int:
     print(read_card(_known(arguments.key)).to_json(), end="")
     return _OK
+
+
+def _listed(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _add_paper_options(train: argparse.ArgumentParser) -> None:
+    papers = train.add_argument_group("on a folder of classes, as the papers' programs do")
+    papers.add_argument("--dataset", metavar="DIR", help="folder with one subfolder of films a class")
+    papers.add_argument("--plot", type=Path, metavar="FILE.png", help="write the curves of loss and accuracy there")
+    papers.add_argument("--model", type=Path, metavar="FILE.keras", help="write the network there")
+    papers.add_argument("--folds", type=int, metavar="K", help="cross-validate, patients kept together")
+    papers.add_argument("--epochs", type=int, metavar="N", help="default: 25")
+    papers.add_argument("--batch-size", type=int, metavar="N", help="default: 8")
+    papers.add_argument("--learning-rate", type=float, metavar="X", help="its peak (default: the model's own recipe)")
+
+
+def _add_data_actions(data: argparse.ArgumentParser) -> None:
+    actions = data.add_subparsers(required=True, metavar="ACTION")
+    status = actions.add_parser("status", help="what the data folder holds")
+    status.add_argument("--data", metavar="FOLDER")
+    status.set_defaults(run=_data_status)
+    sources = actions.add_parser("sources", help="the public sources and their licences")
+    sources.set_defaults(run=_data_sources)
+    fetch = actions.add_parser("fetch", help="download a public source, its licence shown first")
+    fetch.add_argument("source", metavar="SOURCE")
+    fetch.add_argument("--data", metavar="FOLDER", help=f"where the films go (default: {DATA_VARIABLE})")
+    fetch.add_argument("--archive", metavar="FILE", help="an archive downloaded by hand")
+    fetch.add_argument("--accept-licence", action="store_true", help="do not ask")
+    fetch.set_defaults(run=_data_fetch)
+    build = actions.add_parser("build", help="copy films by finding and view into a folder of classes")
+    build.add_argument("out", type=Path, metavar="OUT")
+    build.add_argument(
+        "--data",
+        metavar="PATH",
+        help=f"ieee8023's covid-chestxray-dataset, folder or zip, or a data folder (default: {DATA_VARIABLE})",
+    )
+    build.add_argument("--finding", type=_listed, default=[], metavar="NAME,NAME", help="default: all there are")
+    build.add_argument("--view", type=_listed, default=[], metavar="VIEW,VIEW", help="default: PA; any: all frontal")
+    build.set_defaults(run=_data_build)
+    sample = actions.add_parser("sample", help="copy equally many films of each class, drawn at random")
+    sample.add_argument("source", type=Path, metavar="SOURCE_DIR")
+    sample.add_argument("out", type=Path, metavar="OUT")
+    sample.add_argument("--per-class", type=int, default=25, metavar="N")
+    sample.add_argument("--seed", type=int, default=0)
+    sample.set_defaults(run=_data_sample)
+
+
+def _add_shortcuts(command: Callable[[str, Any, str], argparse.ArgumentParser]) -> None:
+    shortcuts = command(
+        "shortcuts", _shortcuts, "How much of each model's accuracy survives changes beside the disease, as CSV."
+    )
+    shortcuts.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
+    shortcuts.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
+    shortcuts.add_argument("--films", type=int, default=200, metavar="N", help="films at most (default: 200)")
+    shortcuts.add_argument(
+        "--split", type=_listed, default=["test"], metavar="NAME,NAME", help="splits of the films (default: test)"
+    )
+    shortcuts.add_argument("--output", metavar="FILE.csv", help="write there instead of to standard output")
+
+
+def _add_trainings(command: Callable[[str, Any, str], argparse.ArgumentParser]) -> None:
+    train = command("train", _train, "Train a model by its recipe and write weights, card and predictions.")
+    train.add_argument("key", metavar="KEY", help=f"one of {', '.join([*SPECS, LUNGS.key])}")
+    train.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
+    train.add_argument("--output", metavar="FOLDER", help="weights folder (default: the one that is served)")
+    train.add_argument("--work", metavar="FOLDER", help="where an unfinished training is kept")
+    train.add_argument("--seed", type=int, default=0)
+    train.add_argument(
+        "--init", choices=("imagenet",), help="start from ImageNet weights, downloaded once (default: fresh weights)"
+    )
+    train.add_argument(
+        "--without",
+        metavar="SOURCE",
+        help="leave a source out and measure what the network is worth there; it is not kept",
+    )
+    _add_paper_options(train)
+
+    fivefold = command("fivefold", _fivefold, "Cross-validate on the films of DarkCovidNet's paper, by patient.")
+    fivefold.add_argument("name", nargs="?", metavar="NAME", help="darkcovidnet (as published) or ours")
+    fivefold.add_argument("--classes", type=int, choices=(3, 2), help="default: 3")
+    fivefold.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
+    fivefold.add_argument("--output", metavar="FOLDER", help="weights folder, whose benchmark folder gets the answers")
+    fivefold.add_argument("--work", metavar="FOLDER", help="where unfinished trainings are kept")
+    fivefold.add_argument("--seed", type=int, default=0)
+    fivefold.add_argument("--show", action="store_true", help="only show the figures of what was trained")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -338,6 +715,12 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
     predict.add_argument("--output", metavar="FILE.csv", help="write there instead of to standard output")
 
+    batch = command("batch", _batch, "Many films through the models: a table with a row a film. Stopped, it goes on.")
+    batch.add_argument("paths", nargs="+", metavar="PATH", help="folders, zip archives or films")
+    batch.add_argument("--output", required=True, metavar="FILE", help="the table, .csv or .parquet")
+    batch.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
+    batch.add_argument("--labels", metavar="FILE.csv", help="columns file and label: accuracy and AUC are printed")
+
     explain = command("explain", _explain, "Heat maps of a film over it, as PNG files.")
     explain.add_argument("file", metavar="FILE")
     explain.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
@@ -348,27 +731,20 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "Metrics with 95 % intervals from the stored predictions.")
     evaluate.add_argument("keys", nargs="*", metavar="KEY", help="model keys; by default all that are shipped")
     evaluate.add_argument("--json", action="store_true", help="as JSON")
+    evaluate.add_argument("--write", action="store_true", help="write the figures into the models' cards")
+    evaluate.add_argument("--check", metavar="REPORT.html", help="make an exported comparison again and compare")
+    evaluate.add_argument(
+        "--predictions", nargs="+", metavar="FILE.csv", help="with --check: your own predictions that took part"
+    )
 
-    train = command("train", _train, "Train a model by its recipe and write weights, card and predictions.")
-    train.add_argument("key", metavar="KEY", help=f"one of {', '.join(SPECS)}")
-    train.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
-    train.add_argument("--output", metavar="FOLDER", help="weights folder (default: the one that is served)")
-    train.add_argument("--work", metavar="FOLDER", help="where an unfinished training is kept")
-    train.add_argument("--seed", type=int, default=0)
+    benchmark = command("benchmark", _benchmark, "What the models cost: size, arithmetic, time on this machine.")
+    benchmark.add_argument("keys", nargs="*", metavar="KEY", help="model keys; by default all that are shipped")
+    benchmark.add_argument("--write", action="store_true", help="write the figures into the models' cards")
 
+    _add_shortcuts(command)
+    _add_trainings(command)
     data = commands.add_parser("data", help="The films on this machine.", description="The films on this machine.")
-    actions = data.add_subparsers(required=True, metavar="ACTION")
-    status = actions.add_parser("status", help="what the data folder holds")
-    status.add_argument("--data", metavar="FOLDER")
-    status.set_defaults(run=_data_status)
-    sources = actions.add_parser("sources", help="the public sources and their licences")
-    sources.set_defaults(run=_data_sources)
-    fetch = actions.add_parser("fetch", help="download a public source, its licence shown first")
-    fetch.add_argument("source", metavar="SOURCE")
-    fetch.add_argument("--data", metavar="FOLDER", help=f"where the films go (default: {DATA_VARIABLE})")
-    fetch.add_argument("--archive", metavar="FILE", help="an archive downloaded by hand")
-    fetch.add_argument("--accept-licence", action="store_true", help="do not ask")
-    fetch.set_defaults(run=_data_fetch)
+    _add_data_actions(data)
     return parser
 
 

@@ -37,8 +37,9 @@ def seen(training_sources: Iterable[str], source: str | None) -> str:
     return "yes" if source in training_sources else "no"
 
 
-def _harmless(cell: str) -> str:
-    """A spreadsheet runs a cell that begins like a formula; a quote in front makes it text (OWASP, CSV injection)."""
+def harmless(cell: str) -> str:
+    """Text for a CSV cell: a spreadsheet runs one that begins like a formula, unless a quote stands in front of it
+    (OWASP, CSV injection)."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
 
 
@@ -56,10 +57,10 @@ def predictions_csv(
     writer = csv.writer(stream)
     writer.writerow(COLUMNS)
     film = (
-        _harmless(radiograph.name),
+        harmless(radiograph.name),
         radiograph.sha256,
         "yes" if radiograph.synthetic else "no",
-        _harmless(source or ""),
+        harmless(source or ""),
     )
     for one in predictions:
         about = (

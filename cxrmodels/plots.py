@@ -123,8 +123,11 @@ def _drawable(text: str) -> str:
     return text.encode("latin-1", "replace").decode("latin-1")
 
 
-def _figure(traces: list[dict[str, Any]], height: int, ink: str, **layout: Any) -> Figure:
-    """Traces without chart junk. Built from plain values in one go: plotly's updates cost milliseconds each."""
+def chart(traces: list[dict[str, Any]], height: int, ink: str, **layout: Any) -> Figure:
+    """Traces without chart junk; `ink` is the colour of text.
+
+    Built from plain values in one go: plotly's updates cost milliseconds each.
+    """
     from plotly.graph_objects import Figure
 
     quiet = {
@@ -138,7 +141,8 @@ def _figure(traces: list[dict[str, Any]], height: int, ink: str, **layout: Any) 
     return Figure({"data": traces, "layout": quiet | layout})
 
 
-def _axis(ink: str, **options: Any) -> dict[str, Any]:
+def axis(ink: str, **options: Any) -> dict[str, Any]:
+    """An axis that does not zoom: on a page a finger that scrolls would."""
     return {"fixedrange": True, "ticks": "", "automargin": True, "tickfont": {"color": ink}} | options
 
 
@@ -159,12 +163,12 @@ def probability_bars(findings: Sequence[str], probabilities: Sequence[float], in
         "cliponaxis": False,
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
-    return _figure(
+    return chart(
         [bars],
         30 * len(findings) + 16,
         ink,
         xaxis={"range": [0, 1.14], "visible": False, "fixedrange": True},
-        yaxis=_axis(ink, autorange="reversed", showgrid=False),
+        yaxis=axis(ink, autorange="reversed", showgrid=False),
     )
 
 
@@ -197,13 +201,96 @@ def agreement_dots(
         "cliponaxis": False,
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
-    return _figure(
+    return chart(
         [dots],
         34 * len(titles) + 60,
         ink,
         margin={"l": 0, "r": 36, "t": 4, "b": 32},
-        xaxis=_axis(ink, range=[-0.03, 1.03], **_PER_CENT),
-        yaxis=_axis(ink, autorange="reversed"),
+        xaxis=axis(ink, range=[-0.03, 1.03], **_PER_CENT),
+        yaxis=axis(ink, autorange="reversed"),
+    )
+
+
+def covering_curves(
+    shares: Sequence[float],
+    deletion: tuple[Sequence[float], Sequence[float]],
+    insertion: tuple[Sequence[float], Sequence[float]],
+    ink: str,
+) -> Figure:
+    """A finding's probability while a film is covered, and while it is uncovered, in the order of a map and of chance.
+
+    Args:
+        shares: of the film, 0-1.
+        deletion, insertion: probabilities by the map, and by random maps, each as long as `shares`.
+        ink: colour of text.
+    """
+
+    def line(name: str, values: Sequence[float], colour: str, dash: str, at: float) -> dict[str, Any]:
+        place = round(at * (len(shares) - 1))
+        return {
+            "type": "scatter",
+            "name": name,
+            "x": list(shares),
+            "y": list(values),
+            "mode": "lines+text",
+            "line": {"color": colour, "dash": dash, "width": 2},
+            "text": [name if number == place else "" for number in range(len(shares))],
+            "textposition": "top center",
+            "textfont": {"color": ink},
+            "cliponaxis": False,
+            "hovertemplate": f"{name}, %{{x:.0%}}: %{{y:.2f}}<extra></extra>",
+        }
+
+    # Names side by side: the curves themselves often lie on each other.
+    return chart(
+        [
+            line("covered", deletion[0], COLOURS["covid19"], "solid", 0.15),
+            line("covered at random", deletion[1], COLOURS["covid19"], "dot", 0.6),
+            line("uncovered", insertion[0], COLOURS["bacterial_pneumonia"], "solid", 0.35),
+            line("uncovered at random", insertion[1], COLOURS["bacterial_pneumonia"], "dot", 0.8),
+        ],
+        280,
+        ink,
+        margin={"l": 0, "r": 36, "t": 16, "b": 40},
+        xaxis=axis(ink, range=[0, 1], title={"text": "share of the film"}, **_PER_CENT),
+        yaxis=axis(ink, range=[-0.02, 1.08], title={"text": "score"}),
+    )
+
+
+def shuffled_curve(layers: Sequence[int], ssim: Sequence[float], rank: Sequence[float], ink: str) -> Figure:
+    """How alike the map stays while ever more layers' weights are shuffled: SSIM and rank correlation.
+
+    Args:
+        layers: how many are shuffled, from none on.
+        ssim, rank: as long as `layers`.
+    """
+
+    def line(name: str, values: Sequence[float], colour: str, symbol: str, place: str) -> dict[str, Any]:
+        return {
+            "type": "scatter",
+            "name": name,
+            "x": list(layers),
+            "y": list(values),
+            "mode": "lines+markers+text",
+            "line": {"color": colour, "width": 2},
+            "marker": {"symbol": symbol, "size": 8},
+            "text": ["" if number != len(layers) - 1 else name for number in range(len(layers))],
+            "textposition": place,
+            "textfont": {"color": ink},
+            "cliponaxis": False,
+            "hovertemplate": f"{name}, %{{x}} layers shuffled: %{{y:.2f}}<extra></extra>",
+        }
+
+    return chart(
+        [
+            line("rank correlation", rank, COLOURS["bacterial_pneumonia"], "circle", "bottom left"),
+            line("SSIM", ssim, OTHER_COLOUR, "square", "top left"),
+        ],
+        240,
+        ink,
+        margin={"l": 0, "r": 36, "t": 16, "b": 40},
+        xaxis=axis(ink, title={"text": "layers shuffled, from the last one on"}, rangemode="tozero"),
+        yaxis=axis(ink, range=[-1.05, 1.1], title={"text": "likeness"}),
     )
 
 
@@ -211,15 +298,30 @@ Interval = tuple[float, float, float]
 """A value and the ends of its 95 % interval."""
 
 
-def seen_unseen(titles: Sequence[str], seen: Sequence[Interval], unseen: Sequence[Interval], ink: str) -> Figure:
-    """AUC of every network on films of sources it learnt from and of others, with intervals; 0.5 is guessing."""
+def seen_unseen(
+    titles: Sequence[str],
+    seen: Sequence[Interval | None],
+    unseen: Sequence[Interval | None],
+    ink: str,
+    figure: str = "AUC, COVID-19 against normal (0.5 is guessing)",
+    low: float = 0.45,
+) -> Figure:
+    """A figure of every network on films of sources it learnt from and of others, with intervals.
 
-    def dots(name: str, figures: Sequence[Interval], symbol: str, colour: str) -> dict[str, Any]:
+    Args:
+        seen, unseen: value and interval, None where there is none.
+        figure: its name.
+        low: where its axis begins.
+    """
+
+    def dots(name: str, known: Sequence[Interval | None], symbol: str, colour: str) -> dict[str, Any]:
+        rows = [title for title, one in zip(titles, known, strict=True) if one]
+        figures = [one for one in known if one]
         return {
             "type": "scatter",
             "name": name,
             "x": [value for value, _, _ in figures],
-            "y": list(titles),
+            "y": rows,
             "mode": "markers+text",
             "marker": {"size": 12, "symbol": symbol, "color": colour, "line": {"width": 2}},
             "error_x": {
@@ -235,11 +337,12 @@ def seen_unseen(titles: Sequence[str], seen: Sequence[Interval], unseen: Sequenc
             "hovertemplate": f"%{{y}}, {name} sources: %{{x:.2f}}<extra></extra>",
         }
 
-    return _figure(
+    return chart(
         [dots("seen", seen, "circle", COLOURS["bacterial_pneumonia"]), dots("unseen", unseen, "diamond-open", ink)],
         58 * len(titles) + 60,
         ink,
         margin={"l": 0, "r": 36, "t": 16, "b": 40},
-        xaxis=_axis(ink, range=[0.45, 1.03], title={"text": "AUC, COVID-19 against normal (0.5 is guessing)"}),
-        yaxis=_axis(ink, autorange="reversed"),
+        xaxis=axis(ink, range=[low, 1.03], title={"text": figure}),
+        # The order of the titles, also where one of them has a figure of the other kind only.
+        yaxis=axis(ink, autorange="reversed", categoryorder="array", categoryarray=list(titles)),
     )

@@ -3,9 +3,10 @@
 import streamlit as st
 
 from cxrmodels.ui.cards import show_cards
-from cxrmodels.ui.frame import ask_once, foot
+from cxrmodels.ui.frame import ask_once, enter, foot
 from cxrmodels.zoo import SPECS, shipped
 
+enter()
 st.header("The models, and how far to trust them")
 st.markdown(
     "Each network was measured on films it never learnt from: of **seen** sources (other patients of the same "

@@ -3,9 +3,9 @@
 import streamlit as st
 
 from cxrmodels.ui.films import choose_film
-from cxrmodels.ui.frame import ask_once, foot, service
-from cxrmodels.ui.results import show_results
+from cxrmodels.ui.frame import ask_once, enter, foot, service
 
+enter()
 st.header("What do the networks make of this film?")
 film = choose_film()
 
@@ -16,6 +16,9 @@ if film is None:
         icon=":material/radiology:",
     )
 else:
+    # Imported here: the page is painted before the charts and the networks' code are needed.
+    from cxrmodels.ui.results import show_results
+
     show_results(film)
 
 foot()

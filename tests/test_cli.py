@@ -40,8 +40,8 @@ KEYS = {
     "darkcovidnet",
     "lung_aware",
 }
-COMMANDS = (["models"], ["card"], ["predict"], ["explain"], ["evaluate"], ["train"], ["data"])
-ACTIONS = (["data", "status"], ["data", "sources"], ["data", "fetch"])
+COMMANDS = (["models"], ["card"], ["predict"], ["batch"], ["explain"], ["evaluate"], ["benchmark"], ["train"], ["data"])
+ACTIONS = (["data", "status"], ["data", "sources"], ["data", "fetch"], ["data", "build"], ["data", "sample"])
 Row = dict[str, str]
 
 
@@ -280,6 +280,7 @@ def test_a_bad_file_gets_one_row_and_the_rest_go_on(run: Any, film: str, tmp_pat
         ["explain", "FILM", "--finding", "no_such_finding"],
         ["explain", "FILM", "--models", "no_such_model"],
         ["evaluate", "no_such_model"],
+        ["benchmark", "no_such_model"],
         ["card", "no_such_model"],
         ["train", "no_such_model"],
         ["train"],
@@ -297,6 +298,16 @@ def test_wrong_usage(
     assert out == ""
     assert err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("variable", ["TF_SET_ONEDNN_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"])
+def test_training_in_rougher_arithmetic_is_refused(run: Any, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, "BF16")
+    status, _, err = run("train", "two_conv_cnn")
+    assert status == 2
+    assert variable in err
+    monkeypatch.setenv(variable, "strict")
+    assert variable not in run("train", "no_such_model")[2]
 
 
 def test_an_unknown_model_is_told_which_there_are(run: Any, film: str) -> None:

@@ -23,17 +23,18 @@ from tf_keras_vis.gradcam_plus_plus import GradcamPlusPlus
 from tf_keras_vis.layercam import Layercam
 
 from cxrmodels import zoo
-from cxrmodels.datasets.manifest import read_manifest
+from cxrmodels.datasets.manifest import NEVER, read_manifest
 from cxrmodels.engine import Engine
+from cxrmodels.evaluation.cards import recompute
 from cxrmodels.evaluation.predictions import Evaluation, read_predictions
 from cxrmodels.explain.saliency import METHODS, saliency
 from cxrmodels.findings import TITLES
-from cxrmodels.inference import network_input, predict
+from cxrmodels.inference import network_input, predict, seen_part
 from cxrmodels.networks import NETWORKS, build
 from cxrmodels.phantom import phantom
 from cxrmodels.preprocessing import PREPROCESSING
 from cxrmodels.radiograph import Radiograph, read_radiograph
-from cxrmodels.training.ship import describe
+from cxrmodels.training.initial import BODIES
 from cxrmodels.zoo import (
     CARD_FILE,
     PREDICTIONS_FILE,
@@ -45,13 +46,22 @@ from cxrmodels.zoo import (
     ModelError,
     ModelSpec,
 )
+from tests.bare import bare_card
 from tests.make_golden import GOLDEN, golden_film
 
 KEYS = tuple(SPECS)
 SHIPPED = zoo.shipped()
-MUST_SHIP = ("two_conv_cnn", "multi_lung_cnn")
-# Least accuracy over four findings on the test split, by the project's own targets, once a model ships.
-FOUR_FINDINGS = {"multi_lung_cnn": 0.75, "mobilenet_v3": 0.88}
+MUST_SHIP = (
+    "two_conv_cnn",
+    "multi_lung_cnn",
+    "mobilenet_v3",
+    "resnet50",
+    "inception_v3",
+    "darkcovidnet",
+    "lung_aware",
+)
+# Least accuracy over four findings on the test split: for mobilenet_v3 what it must reach, for the others what shipped.
+FOUR_FINDINGS = {"multi_lung_cnn": 0.83, "mobilenet_v3": 0.88, "lung_aware": 0.84}
 SMALL = {"vgg16": 128, "resnet50": 96, "inception_v3": 107, "xception": 96, "lung_aware": 96, "mobilenet_v3": 96}
 """Sides in pixels at which big networks are tested to save time; what is tested does not depend on the size."""
 
@@ -156,6 +166,10 @@ def test_every_weight_learns(key: str) -> None:
     """A weight without a gradient hangs beside the network: a layer that was built and never joined."""
     spec = small(key)
     network = fresh(spec)
+    for layer in network.layers:
+        # A residual branch that starts silent hides what stands before it, until its scale has moved.
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.scale and not np.any(layer.gamma):
+            layer.gamma.assign(np.ones(layer.gamma.shape))
     rng = np.random.default_rng(0)
     films = rng.random((2, spec.input_size, spec.input_size, spec.channels), np.float32)
     targets = np.eye(len(spec.findings), dtype=np.float32)[[0, 1]]
@@ -178,24 +192,29 @@ def test_another_seed_gives_other_weights(key: str) -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-# Network -> the layer its body ends with, keras.applications' own, and sizes: with an odd map on the way, too.
-BODIES: dict[str, tuple[str, Callable[..., keras.Model], tuple[int, ...]]] = {
-    "vgg16": ("block5_pool", keras.applications.VGG16, (128,)),
-    "resnet50": ("stage5_block3_out", keras.applications.ResNet50, (100,)),
-    "inception_v3": ("mixed10", keras.applications.InceptionV3, (107,)),
-    "xception": ("block14_sepconv2_act", keras.applications.Xception, (100,)),
-    "mobilenet_v3": ("top_act", keras.applications.MobileNetV3Large, (96, 100)),
+# Network -> sizes at which its body is compared: with an odd map on the way, too.
+BODY_SIZES: dict[str, tuple[int, ...]] = {
+    "vgg16": (128,),
+    "resnet50": (100,),
+    "inception_v3": (107,),
+    "xception": (100,),
+    "mobilenet_v3": (96, 100),
+    "mobilenet_v1": (100,),
 }
 
 
+def test_every_body_is_compared() -> None:
+    assert set(BODY_SIZES) == set(BODIES)
+
+
 @pytest.mark.usefixtures("_forget")
-@pytest.mark.parametrize(("network", "size"), [(name, size) for name, body in BODIES.items() for size in body[2]])
+@pytest.mark.parametrize(("network", "size"), [(name, size) for name, sizes in BODY_SIZES.items() for size in sizes])
 def test_body_is_that_of_keras_applications(network: str, size: int) -> None:
-    end, application, _ = BODIES[network]
+    known = BODIES[network]
     ours = build(network, size, 3, 2)
-    body = keras.Model(ours.input, ours.get_layer(end).output)
-    options = {"include_preprocessing": False} if network == "mobilenet_v3" else {}
-    theirs = application(include_top=False, weights=None, input_shape=(size, size, 3), **options)
+    body = keras.Model(ours.input, ours.get_layer(known.end).output)
+    application = getattr(keras.applications, known.application)
+    theirs = application(include_top=False, weights=None, input_shape=(size, size, 3), **known.options)
     rng = np.random.default_rng(0)
     # Fresh batch normalisations are all alike; moved a little, a swapped pair shows.
     weights = [
@@ -212,43 +231,14 @@ def test_body_is_that_of_keras_applications(network: str, size: int) -> None:
 
 
 # --------------------------------------------------------------------------------------------------- heat maps
-def _card(spec: ModelSpec) -> ModelCard:
-    """As little of a card as an engine needs, for a network without trained weights."""
-    return ModelCard(
-        key=spec.key,
-        title=spec.title,
-        findings=spec.findings,
-        parameters=0,
-        weights_sha256="",
-        input_size=spec.input_size,
-        training_sources=(),
-        training_films={},
-        seed=0,
-        recipe={},
-        versions={},
-        device="",
-        data_sha256="",
-        wall_time_s=0,
-        temperature=1,
-        decision_threshold=0.6,
-        operating_points={},
-        metrics=(),
-        paper="",
-        paper_figures="",
-        departures="",
-        intended_use="",
-        limits="",
-        licence="",
-    )
-
-
 @lru_cache(maxsize=1)
 def engine_of(key: str) -> Engine:
     """The shipped model; for one that is not shipped its network with seeded weights, smaller where that saves time."""
     if key in SHIPPED:
         return Engine(zoo.load(key))
     spec = small(key)
-    return Engine(LoadedModel(spec, _card(spec), lively(spec, seed=1)))
+    network = lively(spec, seed=1)
+    return Engine(LoadedModel(spec, bare_card(spec), lambda: network))
 
 
 @pytest.fixture(scope="module", params=KEYS)
@@ -271,8 +261,10 @@ def _same_map(found: np.ndarray, expected: np.ndarray, tolerance: float) -> bool
     return bool(np.allclose(found, expected / top if top > 0 else expected, rtol=0, atol=tolerance))
 
 
-def test_heat_maps_are_those_of_tf_keras_vis(engine: Engine) -> None:
+def test_heat_maps_are_those_of_tf_keras_vis(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = engine.loaded.spec
+    # The oracle knows nothing of where on the film the network looked: maps are compared as the network has them.
+    monkeypatch.setattr("cxrmodels.explain.saliency.seen_part", lambda *_: (0.0, 0.0, 1.0, 1.0))
     batch = np.repeat(network_input(film(), spec)[None], len(spec.findings), axis=0)
     _, output = predict(engine, film())
     height, width = output.features.shape[1:3]
@@ -317,6 +309,23 @@ def test_heat_map_covers_the_film(engine: Engine) -> None:
             saliency(engine, film(), output, "tuberculosis", method)
     with pytest.raises(KeyError, match=r"rainbow.*grad_cam"):
         saliency(engine, film(), output, "covid19", "rainbow")
+
+
+def test_heat_lies_where_the_network_looked() -> None:
+    """Of a network that sees the lungs alone, nothing outside their box is hot, and the box is where the lungs are."""
+    engine = engine_of("lung_aware")
+    prediction, output = predict(engine, film())
+    left, top, right, bottom = seen_part(film(), engine.loaded.spec)
+    assert 0 <= left < 0.3
+    assert 0.7 < right <= 1
+    height, width = film().pixels.shape
+    heat = saliency(engine, film(), output, prediction.findings[prediction.top], "grad_cam").heat
+    rows, columns = np.nonzero(heat)
+    assert round(top * height) <= rows.min() <= rows.max() < round(bottom * height)
+    assert round(left * width) <= columns.min() <= columns.max() < round(right * width)
+    lungs = phantom("covid19", seed=11, size=256, difficulty=0.2).lung_mask
+    inside = lungs[round(top * height) : round(bottom * height), round(left * width) : round(right * width)]
+    assert inside.sum() > 0.9 * lungs.sum()
 
 
 def test_engine_splits_without_changing_the_answer(engine: Engine) -> None:
@@ -420,10 +429,10 @@ def test_weights_that_do_not_fit_are_refused(
         zoo.save_weights(fresh(SPECS[other]), path)
     else:
         path.write_bytes(b"anything")
-    card = replace(_card(SPECS[key]), weights_sha256=zoo.file_sha256(path))
+    card = replace(bare_card(SPECS[key]), weights_sha256=zoo.file_sha256(path))
     path.with_name(CARD_FILE).write_text(card.to_json(), encoding="utf-8")
     with pytest.raises(ModelError, match="do not fit"):
-        zoo.load(key)
+        Engine(zoo.load(key))
 
 
 @pytest.mark.parametrize("key", ["two_conv_cnn", "mobilenet_v3"])
@@ -467,10 +476,7 @@ def _predictions(key: str) -> Evaluation:
 
 @pytest.mark.parametrize("key", SHIPPED)
 def test_card_figures_follow_from_stored_predictions(key: str) -> None:
-    card = zoo.read_card(key)
-    told = ("parameters", "weights_sha256", "training_films", "seed", "recipe", "versions", "device", "data_sha256")
-    facts = {name: getattr(card, name) for name in (*told, "wall_time_s")}
-    again = describe(zoo.spec(key), _predictions(key), training_sources=card.training_sources, **facts)
+    card, again = zoo.read_card(key), recompute(key)
     # Through JSON, as a reader of the file has them.
     stored, computed = (json.loads(one.to_json()) for one in (card, again))
     for name in stored:
@@ -490,7 +496,12 @@ def test_card_has_figures_on_seen_and_unseen_films(key: str) -> None:
 
 @pytest.mark.parametrize("key", SHIPPED)
 def test_predictions_are_of_the_held_out_films(key: str, data_dir: Path) -> None:
-    held_out = {film.image_id: film for film in read_manifest(data_dir) if film.split in ("val", "test", "external")}
+    learnt_from = zoo.read_card(key).training_sources
+    held_out = {
+        film.image_id: film
+        for film in read_manifest(data_dir)
+        if film.split in ("val", "test") or (film.split == "external" and film.source not in learnt_from)
+    }
     data = _predictions(key)
     assert sorted(data.image_ids) == sorted(held_out)
     assert data.findings == SPECS[key].findings
@@ -529,3 +540,11 @@ def test_small_network_tells_covid19_from_normal() -> None:
     rows = [row for row in _rows("two_conv_cnn") if row["finding"] in ("covid19", "normal")]
     score = [float(row["logit_covid19"]) - float(row["logit_normal"]) for row in rows]
     assert roc_auc_score([row["finding"] == "covid19" for row in rows], score) > 0.95
+
+
+def test_lung_aware_network_holds_up_where_nobody_has_been() -> None:
+    """On two hospitals that no network here has learnt from; the field's networks are near chance there."""
+    stored = _predictions("lung_aware")
+    there = np.isin(stored.sources, NEVER) & np.isin(stored.labels, ("covid19", "normal"))
+    score = stored.logits[there, 1] - stored.logits[there, 0]
+    assert roc_auc_score(stored.labels[there] == "covid19", score) > 0.97

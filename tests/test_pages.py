@@ -8,7 +8,8 @@ import json
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,13 +24,16 @@ from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.explain.saliency import METHODS
 from cxrmodels.findings import TITLES
 from cxrmodels.inference import predict
+from cxrmodels.lab.config import PhantomData
+from cxrmodels.lab.kept import keep
 from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.plots import percent
-from cxrmodels.radiograph import RadiographError, read_radiograph, to_png
-from cxrmodels.service import Service
+from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph, to_png
+from cxrmodels.service import Reading, Service
 from cxrmodels.zoo import CARD_FILE, SPECS, WEIGHTS_FILE, ModelError, read_card, shipped, weights_folder
 from tests.broken_inputs import PATIENT, broken_inputs
+from tests.test_lab_kept import CONFIG, ended
 
 APP = str(Path(__file__).resolve().parent.parent / "app.py")
 READ, MODELS = "pages/read_a_film.py", "pages/models.py"
@@ -43,11 +47,13 @@ Make = Callable[[], AppTest]
 def _fresh(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[None]:
     """No cache, setting or worker of one test reaches the next; the loaded networks are shared on purpose."""
     monkeypatch.delenv("CXRMODELS_DATA", raising=False)
+    # It would read the weights of whichever test comes next.
+    monkeypatch.setattr("cxrmodels.ui.frame._look_ahead", lambda: None)
     st.cache_data.clear()
     st.cache_resource.clear()
     if "own_service" not in request.fixturenames:
         warm = request.getfixturevalue("warm")
-        monkeypatch.setattr("cxrmodels.ui.frame.Service", lambda: warm)
+        monkeypatch.setattr("cxrmodels.service.Service", lambda: warm)
     yield
     st.cache_data.clear()
     st.cache_resource.clear()
@@ -70,7 +76,7 @@ def own_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         made.append(Service())
         return made[-1]
 
-    monkeypatch.setattr("cxrmodels.ui.frame.Service", new)
+    monkeypatch.setattr("cxrmodels.service.Service", new)
     yield
     for service in made:
         service._worker.shutdown(cancel_futures=True)
@@ -681,23 +687,74 @@ def test_a_heat_map_that_fails_spares_the_answers(monkeypatch: pytest.MonkeyPatc
     assert at.get("download_button")
 
 
+def test_a_network_that_was_kept_answers_beside_the_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXRMODELS_RUNS", str(tmp_path))
+    names = ("**Loud** network", "Pneumonia or not")
+    asks = (("normal", "covid19"), ("normal", "bacterial_pneumonia"))
+    for name, findings in zip(names, asks, strict=True):
+        keep(ended(dataclasses.replace(CONFIG, name=name, data=PhantomData(films=40, findings=findings))))
+    at = opened(started())
+    said = words(at)
+    assert r"\*\*Loud\*\* network (yours)" in said
+    assert said.count("Trained by you") == 2
+    assert len(heat_maps(at)) == len(shipped()) + 2
+    # Who does not know COVID-19 has no part in the agreement on it.
+    (dots,) = (alt for alt in alts(at, "plotly_chart") if alt.startswith("Probability of COVID-19"))
+    assert "**Loud** network (yours)" in dots
+    assert "Pneumonia or not" not in dots
+
+
+def test_a_network_that_answers_at_a_bad_moment_is_still_shown(warm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Once, a page stopped looking when networks answered while it waited for the heat maps of the first ones.
+    at = opened(started())
+    real_read = warm.read
+    late: dict[str, Future[Reading]] = {key: Future() for key in shipped()[1:]}
+    asked: list[Radiograph] = []
+
+    def read(radiograph: Radiograph, key: str) -> Future[Reading]:
+        asked.append(radiograph)
+        return late.get(key) or real_read(radiograph, key)
+
+    def wait_for(futures: Collection[Future[Any]], _: float) -> None:
+        if len(futures) == len(shipped()):
+            real_read(asked[-1], shipped()[0]).result()
+            return
+        wait(futures)
+        for key, future in late.items():
+            if not future.done():
+                future.set_result(real_read(asked[-1], key).result())
+
+    monkeypatch.setattr(warm, "read", read)
+    monkeypatch.setattr("cxrmodels.ui.results.wait", wait_for)
+    # The page looks again by itself, without a whole run asked for from outside.
+    pick(at, "phantom/normal")
+    assert not at.get("progress")
+
+
 # --- the Models page --------------------------------------------------------------------------------------------------
 
 
-def test_a_card_for_every_shipped_model() -> None:
-    at = check(started().switch_page(MODELS).run())
-    assert [one.value for one in at.subheader] == [read_card(key).title for key in shipped()]
-    assert len(at.dataframe) == len(shipped())
-    for key, frame in zip(shipped(), at.dataframe, strict=True):
-        card = read_card(key)
-        assert list(frame.value["Films"]) == [summary["name"] for summary in card.metrics]
-        assert set(frame.value["Source"]) <= {"seen", "unseen"}
-        assert card.weights_sha256 in words(at)
-        assert f"{card.parameters:,} parameters" in words(at)
-        value = card.metrics[0]["metrics"]["accuracy"]["value"]
-        assert frame.value["Accuracy"].iloc[0].startswith(f"{value:.2f} (")
-    missing = [SPECS[key].title for key in SPECS if key not in shipped()]
-    assert all(title in words(at) for title in missing)
+@pytest.mark.parametrize("key", shipped())
+def test_every_shipped_model_has_a_card_of_its_own_address(key: str) -> None:
+    card = read_card(key)
+    at = started().switch_page(MODELS)
+    at.query_params["model"] = card.title
+    check(at.run())
+    assert [one.value for one in at.subheader] == [card.title]
+    points, frame = (element.value for element in at.dataframe)
+    assert list(points["Threshold"]) == [f"{point['threshold']:.2f}" for point in card.operating_points.values()]
+    assert list(frame["Films"]) == [summary["name"] for summary in card.metrics]
+    assert set(frame["Source"]) <= {"seen", "unseen"}
+    assert frame["Accuracy"].iloc[0].startswith(f"{card.metrics[0]['metrics']['accuracy']['value']:.2f} (")
+    said = words(at)
+    for part in (
+        card.weights_sha256,
+        f"{card.parameters:,} parameters",
+        f"{card.cost['latency_ms']:.1f} ms",
+        card.paper,
+    ):
+        assert part in said
+    assert all(SPECS[other].title in said for other in SPECS if other not in shipped())
 
 
 def test_the_viewer_gets_the_film_itself() -> None:

@@ -27,8 +27,11 @@ Load = Callable[[str], LoadedModel]
 
 @pytest.fixture(scope="module")
 def loaded() -> dict[str, LoadedModel]:
-    """Every shipped model, read from disk once for all tests here."""
-    return {key: load(key) for key in shipped()}
+    """Every shipped model, read from disk once for all tests here, and converted: that may take long."""
+    found = {key: load(key) for key in shipped()}
+    for one in found.values():
+        Engine(one)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +215,8 @@ def test_a_model_that_fails_stops_no_other(
         return loaded[name]
 
     monkeypatch.setattr(module, "load", all_but_one)
-    service.warm_up(("broken", *shipped()))
+    done = threading.Event()
+    service.warm_up(("broken", *shipped()), done.set)
     bad = service.read(films[0], "broken")
     good = [service.read(films[0], key) for key in shipped()]
     bad_heat = service.heat(films[0], "broken", "covid19", "grad_cam", SIZE)
@@ -222,6 +226,35 @@ def test_a_model_that_fails_stops_no_other(
     for one in failed:
         with pytest.raises(ModelError, match="gone"):
             one.result(WAIT)
+    assert done.wait(WAIT)
+
+
+def test_who_asks_comes_before_models_that_are_not_loaded_yet(
+    make: Callable[..., Service],
+    films: list[Radiograph],
+    loaded: dict[str, LoadedModel],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first, second, *_ = shipped()
+    loading, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def slowly(key: str) -> LoadedModel:
+        order.append(key)
+        if len(order) == 1:
+            loading.set()
+            go_on.wait(WAIT)
+        return loaded[key]
+
+    monkeypatch.setattr(module, "load", slowly)
+    service = make()
+    service.warm_up((first, second), done.set)
+    assert loading.wait(WAIT)
+    asked = service.read(films[0], first)
+    asked.add_done_callback(lambda _: order.append("answer"))
+    go_on.set()
+    assert done.wait(WAIT)
+    assert order == [first, "answer", second]
 
 
 def kept(service: Service) -> int:

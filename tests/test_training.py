@@ -7,7 +7,9 @@ import hashlib
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -15,15 +17,17 @@ from PIL import Image
 
 from cxrmodels import zoo
 from cxrmodels.datasets.manifest import COLUMNS, Film, data_hash, read_manifest
+from cxrmodels.evaluation.cards import describe, recompute
 from cxrmodels.evaluation.predictions import read_predictions
 from cxrmodels.inference import network_input
 from cxrmodels.networks import build
 from cxrmodels.phantom import phantom
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training import ship
-from cxrmodels.training.augment import augment
+from cxrmodels.training.augment import AUGMENTATIONS, augment, augment_with_mask
 from cxrmodels.training.films import LabelledFilms, TrainingBatches, answerable, balanced_order, load_films
-from cxrmodels.training.fit import EpochReport, carry_weights, fit
+from cxrmodels.training.fit import EpochReport, fit
+from cxrmodels.training.initial import carry_weights
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
 
@@ -38,11 +42,13 @@ def grey(size: int = 96) -> Bytes:
     return np.asarray(Image.fromarray(film).resize((size, size)))
 
 
+@pytest.mark.parametrize("name", AUGMENTATIONS)
 @pytest.mark.parametrize("size", [64, 97, 224])
 @pytest.mark.parametrize("strength", [0.0, 0.3, 1.0])
-def test_augmented_film_is_a_film(size: int, strength: float) -> None:
+def test_augmented_film_is_a_film(size: int, strength: float, name: str) -> None:
     film = grey(size)
     before = film.copy()
+    augment = AUGMENTATIONS[name]
     for seed in range(20):
         changed = augment(film, strength, np.random.default_rng(seed))
         assert changed.dtype == np.uint8
@@ -65,7 +71,17 @@ def test_strength_is_how_far_it_goes() -> None:
     assert len({augment(grey(), 0.5, np.random.default_rng(seed)).tobytes() for seed in range(10)}) == 10
 
 
-def test_never_mirrors() -> None:
+def test_mask_moves_with_its_film() -> None:
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:60, 20:50] = 255
+    for seed in range(20):
+        # The film is its own mask: wherever its greys may go, they go to the same place.
+        film, moved = augment_with_mask(mask, mask, 0.3, np.random.default_rng(seed))
+        assert np.corrcoef(film.ravel(), moved.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_never_mirrors(name: str) -> None:
     """A mirrored chest has its heart on the wrong side: another anatomy, and one that patients do have.
 
     The film is brighter to the right all over, so that no permitted turn or shift comes near its mirror.
@@ -73,7 +89,7 @@ def test_never_mirrors() -> None:
     film = np.tile(np.linspace(20, 220, 96).astype(np.uint8), (96, 1))
     middle = slice(24, 72)  # what comes in from outside the film is black and says nothing
     for seed in range(300):
-        changed = augment(film, 1.0, np.random.default_rng(seed))[middle, middle]
+        changed = AUGMENTATIONS[name](film, 1.0, np.random.default_rng(seed))[middle, middle]
         assert np.corrcoef(changed.ravel(), film[middle, middle].ravel())[0, 1] > 0.3, f"seed {seed}"
 
 
@@ -106,9 +122,20 @@ def test_every_class_comes_equally_often(name: str) -> None:
         assert (order != balanced_order(labels, np.random.default_rng(1))).any()
 
 
+def test_sources_of_a_finding_are_evened_out() -> None:
+    """Half-way: in proportion to the square roots of their numbers; findings still equally often."""
+    labels = np.repeat([0, 0, 1], [900, 100, 400])
+    sources = np.repeat(["large", "small", "large"], [900, 100, 400])
+    order = balanced_order(labels, np.random.default_rng(0), sources)
+    assert len(order) == 1400
+    assert np.mean(labels[order]) == pytest.approx(0.5, abs=0.01)
+    normal = order[labels[order] == 0]
+    assert np.mean(sources[normal] == "large") == pytest.approx(30 / 40, abs=0.01)
+
+
 def test_an_epoch_depends_on_seed_and_number_alone() -> None:
     rng = np.random.default_rng(0)
-    films = LabelledFilms(rng.integers(0, 255, (20, 32, 32), np.uint8), np.arange(20) % 2)
+    films = LabelledFilms(rng.integers(0, 255, (20, 32, 32), np.uint8), np.arange(20) % 2, np.full(20, "one"))
 
     def batches(seed: int, epoch: int) -> list[tuple[np.ndarray, np.ndarray]]:
         made = TrainingBatches(films, outputs=2, channels=3, batch_size=6, strength=0.5, seed=seed, epoch=epoch)
@@ -203,7 +230,7 @@ def test_every_recipe_has_a_model() -> None:
 def test_films_in_memory_are_what_pages_show(drawn: Path) -> None:
     films = read_manifest(drawn)
     spec = SPECS["two_conv_cnn"]
-    loaded = load_films(films, spec.findings, spec.preprocessing, spec.input_size)
+    loaded = load_films(films, spec, spec.input_size)
     assert loaded.labels.tolist() == [spec.findings.index(film.finding) for film in films]
     for image, film in zip(loaded.images, films, strict=True):
         shown = network_input(read_radiograph(film.path.read_bytes(), film.path.name), spec)[..., 0]
@@ -249,7 +276,7 @@ def test_training_ends_in_a_model_that_is_served(drawn: Path, tmp_path: Path, mo
     inputs = [network_input(read_radiograph(film.path.read_bytes()), loaded.spec) for film in held_out]
     served = loaded.network(np.stack(inputs), training=False)
     np.testing.assert_allclose(stored.logits, served, atol=1e-3)
-    again = ship.describe(
+    again = describe(
         loaded.spec,
         stored,
         training_sources=card.training_sources,
@@ -263,6 +290,26 @@ def test_training_ends_in_a_model_that_is_served(drawn: Path, tmp_path: Path, mo
     )
     assert again == card, "the figures must follow from the stored predictions"
     assert {entry["name"] for entry in card.metrics} >= {"drawn", "elsewhere"}
+
+
+def test_a_source_is_left_out(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained again without a source, a model keeps its network and learns what it is worth there."""
+    recipe = replace(TINY, stages=(replace(TINY.stages[0], epochs=1),), sources=("elsewhere",))
+    monkeypatch.setitem(RECIPES, "two_conv_cnn", recipe)
+    weights = tmp_path / "weights"
+    common: dict[str, Any] = {"data": drawn, "weights": weights, "report": ignore}
+    with pytest.raises(zoo.ModelError, match="train it whole first"):
+        ship.train("two_conv_cnn", work=tmp_path / "early", without="elsewhere", **common)
+    whole = ship.train("two_conv_cnn", work=tmp_path / "whole", **common)
+    assert whole.training_sources == ("drawn", "elsewhere")
+    assert "elsewhere" not in {entry["name"] for entry in whole.metrics}, "no figure on what it learnt from"
+    with pytest.raises(ValueError, match=r"does not learn from drawn.*elsewhere"):
+        ship.train("two_conv_cnn", work=tmp_path / "other", without="drawn", **common)
+    card = ship.train("two_conv_cnn", work=tmp_path / "left", without="elsewhere", **common)
+    assert card.weights_sha256 == whole.weights_sha256
+    assert [entry["name"] for entry in card.left_out] == ["trained without elsewhere"]
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(weights))
+    assert recompute("two_conv_cnn").to_json() == card.to_json()
 
 
 RESUMED: dict[str, tuple[str, Recipe, int]] = {
@@ -318,6 +365,26 @@ def test_killed_training_goes_on_as_if_nothing_had_been(
         np.testing.assert_allclose(one, two, atol=1e-6)
 
 
+def test_longer_recipe_goes_on_from_a_shorter_one(straight: dict[str, Run], drawn_four: Path, tmp_path: Path) -> None:
+    """A stage knows nothing of those that come after it."""
+    spec = SPECS["multi_lung_cnn"]
+    begun = replace(STAGED, stages=STAGED.stages[:1])
+    small = replace(spec, input_size=begun.stages[-1].size)
+    fit(small, begun, *splits(drawn_four), seed=2, folder=tmp_path, report=ignore)
+    weights, reports = run(spec.key, STAGED, drawn_four, tmp_path)
+    assert {one.stage for one in reports} == {1}
+    for one, two in zip(weights, straight[spec.key][0], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-6)
+
+
+def test_mixed_precision_learns_and_gives_a_float32_network(drawn: Path, tmp_path: Path) -> None:
+    recipe = replace(TINY, precision="mixed_bfloat16")
+    network, _ = fit(SPECS["two_conv_cnn"], recipe, *splits(drawn), seed=0, folder=tmp_path, report=ignore)
+    assert {layer.compute_dtype for layer in network.layers} == {"float32"}
+    assert {weight.dtype for weight in network.weights} == {"float32"}
+    assert keras.config.dtype_policy().name == "float32", "the setting must not stay"
+
+
 def test_another_training_may_not_go_on(drawn: Path, tmp_path: Path) -> None:
     spec = SPECS["two_conv_cnn"]
     training, validation = splits(drawn)
@@ -325,6 +392,7 @@ def test_another_training_may_not_go_on(drawn: Path, tmp_path: Path) -> None:
     fit(spec, short, training, validation, seed=0, folder=tmp_path, report=ignore)
     others: dict[str, tuple[Recipe, list[Film], int]] = {
         "recipe": (replace(short, batch_size=8), training, 0),
+        "stage": (replace(short, stages=(Stage(64, 2, 1e-3),)), training, 0),
         "seed": (short, training, 1),
         "data": (short, training[2:], 0),
     }

@@ -1,4 +1,4 @@
-"""A model's card as a reader sees it, from `card.json`."""
+"""Model cards as a reader sees them, from `card.json`: each has its own address."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
+from cxrmodels.evaluation.verdict import plain
 from cxrmodels.findings import TITLES
 from cxrmodels.plots import Interval, seen_unseen
 from cxrmodels.ui.frame import ink
@@ -19,7 +20,16 @@ _METRICS = {
     "auc_covid19_normal": "AUC, COVID-19 against normal",
     "sensitivity_covid19": "Sensitivity, COVID-19",
     "specificity_covid19": "Specificity, COVID-19",
+    "precision_covid19": "Precision, COVID-19",
+    "f1_covid19": "F1, COVID-19",
+    "average_precision_covid19": "Average precision, COVID-19",
     "ece": "Calibration error",
+    "brier": "Brier score",
+}
+_POINTS = {
+    "balanced": "greatest sum of both",
+    "sensitivity_95": "sensitivity at least 95 %",
+    "specificity_95": "specificity at least 95 %",
 }
 
 
@@ -52,26 +62,46 @@ def _said(figure: Interval | None) -> str:
 
 
 def show_cards(keys: Sequence[str]) -> None:
-    """One chart of how the models fare on seen and unseen sources, then a card for each."""
-    cards = []
+    """One chart of how the models fare on seen and unseen sources, then the card of the one that is chosen."""
+    cards: dict[str, ModelCard] = {}
     for key in keys:
         try:
-            cards.append(read_card(key))
+            cards[key] = read_card(key)
         except ModelError as error:
             st.error(str(error), icon=":material/error:")
-    rows = [
-        (card.title, seen, unseen) for card in cards if (seen := _auc(card, SEEN)) and (unseen := _auc(card, UNSEEN))
+    if not cards:
+        return
+    rows = [(card.title, _auc(card, SEEN), _auc(card, UNSEEN)) for card in cards.values()]
+    st.plotly_chart(
+        seen_unseen([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], ink()),
+        config={"displayModeBar": False},
+        key="seen_unseen",
+        alt="AUC of COVID-19 against normal films. "
+        + "; ".join(f"{title}: seen sources {_said(seen)}, unseen {_said(unseen)}" for title, seen, unseen in rows),
+    )
+    if more := _taught_more(list(cards.values())):
+        st.caption(" ".join(more))
+    chosen = st.pills(
+        "Card of",
+        list(cards),
+        format_func=lambda key: cards[key].title,
+        default=next(iter(cards)),
+        required=True,
+        key="model",
+        bind="query-params",
+    )
+    _show(cards[chosen])
+
+
+def _taught_more(cards: Sequence[ModelCard]) -> list[str]:
+    """A sentence for each model that learnt from sources that others have not seen: its unseen ones are fewer."""
+    common = set.intersection(*(set(card.training_sources) for card in cards))
+    return [
+        f"{plain(card.title)} learnt from {' and '.join(more)} too: what is unseen to it are other, fewer films than "
+        "to the rest, and its figure on them does not compare with theirs."
+        for card in cards
+        if (more := sorted(set(card.training_sources) - common))
     ]
-    if rows:
-        st.plotly_chart(
-            seen_unseen([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows], ink()),
-            config={"displayModeBar": False},
-            key="seen_unseen",
-            alt="AUC of COVID-19 against normal films. "
-            + "; ".join(f"{title}: seen sources {_said(seen)}, unseen {_said(unseen)}" for title, seen, unseen in rows),
-        )
-    for card in cards:
-        _show(card)
 
 
 def _show(card: ModelCard) -> None:
@@ -83,19 +113,80 @@ def _show(card: ModelCard) -> None:
             f"AUC of COVID-19 against normal: {_said(_auc(card, SEEN))} on seen sources, "
             f"**{_said(_auc(card, UNSEEN))} on unseen ones**."
         )
-        with st.expander("Every source apart"):
+        left, right = st.columns(2, gap="large")
+        left.markdown(f"{_origin(card)}\n\n{_training(card)}")
+        right.markdown(_decisions(card))
+        right.dataframe(_points(card), hide_index=True, width="stretch", key=f"points {card.key}")
+        right.markdown(_cost(card))
+        st.markdown("##### Every source and age group apart")
+        st.dataframe(
+            [_row(summary) for summary in card.metrics], hide_index=True, width="stretch", key=f"table {card.key}"
+        )
+        if card.left_out:
+            st.markdown("##### Trained again without one of its sources")
+            st.caption(
+                "The same recipe with one source left out, on every hospital that network had not seen: what to expect "
+                "of this way of training where nobody has measured it."
+            )
             st.dataframe(
-                [_row(summary) for summary in card.metrics], hide_index=True, width="stretch", key=f"table {card.key}"
+                [_row(summary) for summary in card.left_out],
+                hide_index=True,
+                width="stretch",
+                key=f"left out {card.key}",
             )
-        with st.expander("Paper, training, limits"):
-            films = ", ".join(f"{count:,} {TITLES[name]}" for name, count in card.training_films.items())
-            st.markdown(
-                f"**Follows** {card.paper}. It reports: {card.paper_figures}.\n\n"
-                f"**Departs from it**: {card.departures}\n\n"
-                f"**Learnt from** {', '.join(card.training_sources)}: {films}. Seed {card.seed}, "
-                f"{card.wall_time_s / 60:.0f} minutes on {card.device}.\n\n"
-                f"**Calibration**: temperature {card.temperature:.2f}; not sure below "
-                f"{100 * card.decision_threshold:.0f} %.\n\n"
-                f"**Meant for**: {card.intended_use}\n\n**Limits**: {card.limits}\n\n**Licence**: {card.licence}\n\n"
-                f"Weights sha256 `{card.weights_sha256}`, data sha256 `{card.data_sha256[:16]}`."
-            )
+        st.markdown(
+            f"**Meant for**: {card.intended_use}\n\n**Limits**: {card.limits}\n\n**Licence**: {card.licence}\n\n"
+            f"Weights sha256 `{card.weights_sha256}`, data sha256 `{card.data_sha256[:16]}`."
+        )
+
+
+def _origin(card: ModelCard) -> str:
+    return (
+        f"##### Where it comes from\n**Follows** {card.paper}. It reports: {card.paper_figures}. These figures are the "
+        f"paper's own, on its own films.\n\n**Departs from it**: {card.departures}"
+    )
+
+
+def _training(card: ModelCard) -> str:
+    films = ", ".join(f"{count:,} {TITLES[name]}" for name, count in card.training_films.items())
+    stages = ", then ".join(f"{stage['epochs']} epochs at {stage['size']} px" for stage in card.recipe["stages"])
+    versions = ", ".join(f"{name} {number}" for name, number in card.versions.items())
+    return (
+        f"##### What it learnt from\nFilms of {', '.join(card.training_sources)}: {films}. {stages}; "
+        f"{card.recipe['optimizer']}, batches of {card.recipe['batch_size']}, seed {card.seed}. "
+        f"{card.wall_time_s / 60:.0f} minutes on {card.device} with {versions}."
+    )
+
+
+def _decisions(card: ModelCard) -> str:
+    before, after = card.calibration["before"], card.calibration["after"]
+    return (
+        f"##### How it decides\nLogits are divided by {card.temperature:.2f}, fitted on validation films. On test "
+        f"films of seen sources the calibration error is then {after['ece']:.3f} ({before['ece']:.3f} before) and the "
+        f"Brier score {after['brier']:.3f} ({before['brier']:.3f} before). "
+        f'Below {100 * card.decision_threshold:.0f} % it says "not sure".'
+    )
+
+
+def _points(card: ModelCard) -> list[dict[str, Any]]:
+    """Thresholds worth choosing."""
+    return [
+        {
+            "COVID-19, validation films": _POINTS.get(name, name),
+            "Threshold": f"{point['threshold']:.2f}",
+            "Sensitivity": f"{point['sensitivity']:.2f}",
+            "Specificity": f"{point['specificity']:.2f}",
+        }
+        for name, point in card.operating_points.items()
+    ]
+
+
+def _cost(card: ModelCard) -> str:
+    if not card.cost:
+        return "##### What it costs\nNot measured yet: `python -m cxrmodels benchmark --write` does it."
+    cost = card.cost
+    return (
+        f"##### What it costs\n{cost['file_bytes'] / 2**20:.1f} MB of weights, {cost['flops'] / 1e9:.2f} GFLOP a film. "
+        f"{cost['latency_ms']:.1f} ms for one film, {cost['films_per_s']:.0f} films a second in batches of 32, loaded "
+        f"in {cost['load_s']:.1f} s ({cost['machine']})."
+    )

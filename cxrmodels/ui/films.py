@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from cxrmodels.datasets.manifest import ManifestError, data_folder
-from cxrmodels.datasets.ready import ReadyFilm, listed, phantom_films, real_films
+from cxrmodels.datasets.ready import ReadyFilm, listed, listed_as, phantom_films, real_films
 from cxrmodels.radiograph import MAX_BYTES, Radiograph, RadiographError, read_radiograph, resize, to_png
 from cxrmodels.ui.gallery import gallery
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _THUMBNAIL = 128
 # Session keys, none of them a widget's: what is chosen must outlive a visit to another page.
 _CHOSEN, _OPEN, _PROBLEMS, _CHANGED = "chosen_film", "open_film", "upload_problems", "uploads_changed"
+_LEAVE = "leave_for"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,20 @@ def _ready() -> tuple[dict[str, ReadyFilm], Path | None, str]:
     return {film.key: film for film in films}, folder, problem
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
-def _thumbnail(key: str) -> bytes:
-    return to_png(resize(_ready()[0][key].open().pixels, _THUMBNAIL, _THUMBNAIL))
+def ready_folder() -> Path | None:
+    """The data folder, where there is one that can be read."""
+    return _ready()[1]
+
+
+def _film(key: str) -> ReadyFilm | None:
+    """A film that needs no upload: one of the ready ones, or any other of the data folder."""
+    films, folder, _ = _ready()
+    return films.get(key) or listed_as(folder, key)
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _thumbnail(key: str, _film: ReadyFilm) -> bytes:
+    return to_png(resize(_film.small().pixels, _THUMBNAIL, _THUMBNAIL))
 
 
 def _choose(key: str) -> None:
@@ -115,17 +128,32 @@ def _pick_upload(uploads: dict[str, UploadedFile]) -> None:
         _choose(picked)
 
 
-def _strip(ready: dict[str, ReadyFilm]) -> None:
-    st.caption("Or take one that is ready:")
+def show_strip(films: Iterable[ReadyFilm], *, label: str, key: str, then: str | None = None) -> None:
+    """Films to choose from, each a picture.
+
+    Args:
+        films: of the data folder, or drawn.
+        label: what the strip is, for readers who do not see it.
+        key: identity on the page.
+        then: the page that shows what is chosen, where it is not this one.
+    """
     shown, lost = [], []
-    for film in ready.values():
+    for film in films:
         try:
-            shown.append((film, _thumbnail(film.key)))
+            shown.append((film, _thumbnail(film.key, film)))
         except (OSError, RadiographError):
             lost.append(film.title)
     if lost:
         st.warning(f"Not readable in the data folder: {', '.join(lost)}.", icon=":material/broken_image:")
-    gallery(shown, label="Ready films", chosen=st.session_state.get(_CHOSEN), on_pick=_choose, key="gallery")
+
+    def pick(film: str) -> None:
+        _choose(film)
+        st.session_state[_LEAVE] = then
+
+    gallery(shown, label=label, chosen=st.session_state.get(_CHOSEN), on_pick=pick, key=key)
+    # Not in the callback: the page can only be changed by the script.
+    if page := st.session_state.pop(_LEAVE, None):
+        st.switch_page(page)
 
 
 def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
@@ -134,12 +162,13 @@ def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
     Raises:
         OSError, RadiographError: a ready film is no longer what it was.
     """
-    ready, folder, _ = _ready()
     if key in uploads:
         radiograph = read_radiograph(uploads[key].getvalue(), uploads[key].name)
-        film = listed(folder, radiograph.sha256)
+        film = listed(ready_folder(), radiograph.sha256)
         return ChosenFilm(radiograph, film.source if film else None, film.finding if film else None)
-    return ChosenFilm(ready[key].open(), ready[key].source, ready[key].finding)
+    ready = _film(key)
+    assert ready is not None, "only films that exist are chosen"
+    return ChosenFilm(ready.open(), ready.source, ready.finding)
 
 
 def choose_film() -> ChosenFilm | None:
@@ -151,11 +180,12 @@ def choose_film() -> ChosenFilm | None:
         st.warning(problem, icon=":material/folder_off:")
     if len(uploads) > 1:
         _pick_upload(uploads)
-    _strip(ready)
+    st.caption("Or take one that is ready:")
+    show_strip(ready.values(), label="Ready films", key="gallery")
     key, held = st.session_state.get(_CHOSEN), st.session_state.get(_OPEN)
     # After a visit to another page the drop zone is empty, but the film was not taken away: it stays.
     kept = held is not None and held[0] == key and not changed
-    if key is None or not (key in uploads or key in ready or kept):
+    if key is None or not (key in uploads or _film(key) or kept):
         st.session_state.pop(_OPEN, None)
         return None
     if held is None or held[0] != key:

@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from threading import Thread
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
 from cxrmodels import NOTICE
-from cxrmodels.service import Service
-from cxrmodels.zoo import shipped
 
-_ACCEPTED = "notice_accepted"
+if TYPE_CHECKING:
+    from cxrmodels.service import Service
+
+_ACCEPTED, _ROUTED = "notice_accepted", "came_by_router"
 
 
 @st.cache_resource(show_spinner=False)
 def service() -> Service:
     """The models, one copy for everybody. The first call starts loading them in the background."""
+    # Imported here, so that the first page is painted before what only answers need.
+    from cxrmodels.service import Service
+    from cxrmodels.zoo import shipped
+
     shared = Service()
-    shared.warm_up(shipped())
+    shared.warm_up(shipped(), _look_ahead)
     return shared
+
+
+def _look_ahead() -> None:
+    """Compute what the comparison will be asked for, in the background."""
+    from cxrmodels.evaluation.board import prepare_shipped
+
+    Thread(target=prepare_shipped, name="comparison", daemon=True).start()
+
+
+def note_router() -> None:
+    """Called by the router: the page that follows stands in its frame."""
+    st.session_state[_ROUTED] = True
+
+
+def enter() -> None:
+    """Called by every page first: makes sure that the router ran.
+
+    Where the first address that anybody opens after a start is a page's own, Streamlit, finding a folder `pages`,
+    runs that page without the router: no title, no navigation, another width. `st.navigation` ends that way of
+    working, by this very switch; called here it would also take the page's address for an unknown one.
+    """
+    if _ROUTED not in st.session_state:
+        from streamlit.runtime.pages_manager import PagesManager
+
+        PagesManager.uses_pages_directory = False
+        st.rerun()
 
 
 @st.dialog("Before you start", dismissible=False)

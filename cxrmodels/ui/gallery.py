@@ -49,7 +49,8 @@ def gallery(
     data = {
         "label": label,
         "chosen": chosen,
-        "films": [
+        # A tuple, not a list: Streamlit would import pandas (half a second) to see whether a list is a data frame.
+        "films": tuple(
             {
                 "key": film.key,
                 "title": film.title,
@@ -57,6 +58,6 @@ def gallery(
                 "picture": f"data:image/png;base64,{base64.b64encode(thumbnail).decode('ascii')}",
             }
             for film, thumbnail in films
-        ],
+        ),
     }
     _mount(key=key, data=data, on_picked_change=picked)

@@ -13,10 +13,13 @@ from cxrmodels import NOTICE
 from cxrmodels.council import agreement, call
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
+from cxrmodels.evaluation.verdict import plain
 from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
 from cxrmodels.findings import TITLES, index_of
 from cxrmodels.inference import Prediction, network_input
+from cxrmodels.lab.kept import is_own
+from cxrmodels.models import available, card, spec
 from cxrmodels.plots import (
     agreement_dots,
     contact_sheet_png,
@@ -27,12 +30,13 @@ from cxrmodels.plots import (
     png,
     probability_bars,
 )
+from cxrmodels.preprocessing import WORDS
 from cxrmodels.radiograph import Radiograph, resize, to_png
 from cxrmodels.service import Reading
 from cxrmodels.ui.films import ChosenFilm
 from cxrmodels.ui.frame import ink, service
 from cxrmodels.ui.viewer import radiograph_viewer
-from cxrmodels.zoo import SPECS, ModelError, read_card, shipped
+from cxrmodels.zoo import ModelError
 
 _SHOWN_SIDE = 420
 _LIKELIEST = "likeliest"
@@ -73,7 +77,7 @@ def _overlay_png(
 
 @st.cache_data(max_entries=128, show_spinner=False)
 def _network_input(film: str, model: str, _radiograph: Radiograph) -> bytes:
-    return png(np.rint(255 * network_input(_radiograph, SPECS[model])[..., 0]).astype(np.uint8))
+    return png(np.rint(255 * network_input(_radiograph, spec(model))[..., 0]).astype(np.uint8))
 
 
 # Figures are only read once made, and making one costs more than all else of a card.
@@ -91,7 +95,7 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
     """How far the model can be trusted, from its card: AUC with its interval, seen and unseen sources apart, and
     how often it was right on films of this film's source, where that is known."""
     parts, here = [], ""
-    for summary in read_card(model).metrics:
+    for summary in card(model).metrics:
         figure = summary["metrics"]["auc_covid19_normal"]
         if summary["name"] in (SEEN, UNSEEN) and figure:
             where = "seen" if summary["seen"] else "**unseen**"
@@ -102,6 +106,8 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
                 f" On films of {source}: {percent(right['value'])} right "
                 f"({percent(right['low'])} to {percent(right['high'])})."
             )
+    if is_own(model):
+        return "Trained by you, in the training lab: it has no track record but what the comparison page shows."
     return (f"Track record (AUC): {', '.join(parts)}." if parts else "No record for COVID-19 against normal.") + here
 
 
@@ -125,8 +131,8 @@ def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
 
 def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
     """Ask for everything; take what is there, or comes within a moment."""
-    shared, keys = service(), shipped()
-    asked = {key: shared.read(radiograph, key) for key in keys}
+    shared, all_keys = service(), available()
+    asked = {key: shared.read(radiograph, key) for key in all_keys}
     wait(asked.values(), _PATIENCE_SECONDS)
     readings: dict[str, Reading] = {}
     errors: dict[str, str] = {}
@@ -143,10 +149,12 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
     wait(mapped.values(), _PATIENCE_SECONDS)
-    heats = {key: future.result() for key, future in mapped.items() if future.done() and not future.exception()}
-    heat_errors = {key: _explained(p) for key, future in mapped.items() if future.done() and (p := future.exception())}
-    waiting = [key for key, future in asked.items() if not future.done()]
-    waiting += [key for key, future in mapped.items() if not future.done()]
+    drawn = {key: future for key, future in mapped.items() if future.done()}
+    heats = {key: future.result() for key, future in drawn.items() if not future.exception()}
+    heat_errors = {key: _explained(p) for key, future in drawn.items() if (p := future.exception())}
+    # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
+    waiting = [key for key in all_keys if key not in readings and key not in errors]
+    waiting += [key for key in mapped if key not in heats and key not in heat_errors]
     return _State(readings, errors, heat_errors, heats, tuple(waiting))
 
 
@@ -164,7 +172,7 @@ def show_results(film: ChosenFilm) -> None:
 
 
 def _controls() -> _Choice:
-    findings = [_LIKELIEST, *dict.fromkeys(finding for key in shipped() for finding in SPECS[key].findings)]
+    findings = [_LIKELIEST, *dict.fromkeys(finding for key in available() for finding in spec(key).findings)]
     finding, method, opacity = st.columns(3, vertical_alignment="bottom")
     chosen = finding.selectbox(
         "Heat map of",
@@ -198,9 +206,9 @@ def _board(film: ChosenFilm, polling: bool) -> None:
         st.rerun()
     with summary:
         _summary(film, state)
-    keys = shipped()
-    for start in range(0, len(keys), 3):
-        for column, key in zip(st.columns(3), keys[start : start + 3], strict=False):
+    all_keys = available()
+    for start in range(0, len(all_keys), 3):
+        for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
             with column, st.container(border=True, key=f"card_{key}"):
                 _card(film, key, state, choice, pixels)
     _downloads(film, state, choice, pixels)
@@ -222,17 +230,19 @@ def _film(film: ChosenFilm) -> None:
 
 
 def _summary(film: ChosenFilm, state: _State) -> None:
-    titles = [SPECS[key].title for key in state.readings]
-    predictions = [reading.prediction for reading in state.readings.values()]
-    total = len(shipped())
+    # One that was trained here may not know COVID-19: it has its card, and no part in the agreement.
+    asked = [key for key in state.readings if "covid19" in spec(key).findings]
+    titles = [plain(spec(key).title) for key in asked]
+    predictions = [state.readings[key].prediction for key in asked]
+    total = len(available())
     if not total:
         st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
         return
-    if len(predictions) + len(state.errors) < total:
-        loading = any(not service().ready(key) for key in shipped())
-        st.markdown(f"#### {len(predictions)} of {total} networks have answered")
+    if len(state.readings) + len(state.errors) < total:
+        loading = any(not service().ready(key) for key in available())
+        st.markdown(f"#### {len(state.readings)} of {total} networks have answered")
         st.progress(
-            len(predictions) / total,
+            len(state.readings) / total,
             "Loading the networks: some seconds, once after a start." if loading else "Reading the film.",
         )
     else:
@@ -241,14 +251,14 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             st.markdown(_stated(film.finding, predictions))
     if film.radiograph.synthetic:
         st.info(
-            "This film is synthetic, drawn by this program. The networks learnt from real films: what they say of it "
-            "shows how they behave, not how good they are.",
+            "This film is synthetic, drawn by this program. The shipped networks learnt from real films: what they say "
+            "of it shows how they behave, not how good they are.",
             icon=":material/draw:",
         )
     if predictions:
         st.plotly_chart(
             _dots(
-                tuple(titles),
+                tuple(spec(key).title for key in asked),
                 tuple(one.probability("covid19") for one in predictions),
                 tuple(call(one) for one in predictions),
                 ink(),
@@ -257,8 +267,8 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             key="agreement",
             alt="Probability of COVID-19: "
             + ", ".join(
-                f"{title} {percent(one.probability('covid19') or 0)}"
-                for title, one in zip(titles, predictions, strict=True)
+                f"{spec(key).title} {percent(one.probability('covid19') or 0)}"
+                for key, one in zip(asked, predictions, strict=True)
             ),
         )
         st.caption(
@@ -284,8 +294,8 @@ def _verdict(prediction: Prediction) -> str:
 
 
 def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
-    model = SPECS[key]
-    st.markdown(f"**{model.title}**")
+    model = spec(key)
+    st.markdown(f"**{plain(model.title)}**")
     if key in state.errors:
         st.error(state.errors[key], icon=":material/error:")
         return
@@ -318,7 +328,7 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
             alt=f"The film as {model.title} got it: {model.input_size} by {model.input_size} pixels",
         )
         st.caption(
-            f"{model.input_size} x {model.input_size} px, squashed to a square; grey levels: {model.preprocessing}. "
+            f"{model.input_size} x {model.input_size} px: {WORDS[model.preprocessing]}. "
             f"Model `{key}`, weights `{prediction.weights_sha256[:12]}`. Not sure below "
             f"{percent(prediction.threshold)}. Learnt from: {', '.join(prediction.training_sources)}."
         )
@@ -328,11 +338,11 @@ def _heat(
     film: ChosenFilm, key: str, prediction: Prediction, state: _State, choice: _Choice, pixels: np.ndarray
 ) -> None:
     finding = _finding_of(prediction, choice)
-    title = SPECS[key].title
+    title = spec(key).title
     if finding is None:
         assert choice.finding is not None
         st.image(to_png(pixels), width="stretch", alt=f"The film without a heat map: {title} has none for this finding")
-        st.caption(f"{title} does not answer {TITLES[choice.finding]}.")
+        st.caption(f"{plain(title)} does not answer {TITLES[choice.finding]}.")
         return
     if key in state.heat_errors:
         st.error(state.heat_errors[key], icon=":material/error:")
@@ -369,12 +379,17 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
     if not state.readings:
         return
 
+    # Both are made when they are asked for: each answer that comes in would make them anew.
+    def numbers() -> str:
+        predictions = [reading.prediction for reading in state.readings.values()]
+        return predictions_csv(film.radiograph, film.source, predictions, state.errors | state.heat_errors)
+
     def sheet() -> bytes:
         pictures = []
         for key, heat in state.heats.items():
             named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
             verdict = _verdict(state.readings[key].prediction)
-            pictures.append((f"{SPECS[key].title}: {verdict}", named, overlay(pixels, heat.heat, choice.opacity)))
+            pictures.append((f"{spec(key).title}: {verdict}", named, overlay(pixels, heat.heat, choice.opacity)))
         mark = "synthetic film, " if film.radiograph.synthetic else ""
         return contact_sheet_png(pictures, f"{mark}{film.radiograph.name}")
 
@@ -382,12 +397,7 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
     with st.container(horizontal=True):
         st.download_button(
             "All numbers (CSV)",
-            predictions_csv(
-                film.radiograph,
-                film.source,
-                [reading.prediction for reading in state.readings.values()],
-                state.errors | state.heat_errors,
-            ),
+            numbers,
             f"cxr-{stem}.csv",
             "text/csv",
             icon=":material/table:",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -94,6 +95,16 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+_KNOWN = re.compile(
+    # Opened below its root, Streamlit's own client asks for its health there first, and the browser notes the 404.
+    r"404 \(Not Found\) \(http://127\.0\.0\.1:\d+/\w+/_stcore/[a-z-]+\)$"
+    # A picture, or what a download button offers, that the page replaced by a newer one before the browser had fetched
+    # it: the client asks for every file as soon as its button is there.
+    r"|404 \(Not Found\) \(http://127\.0\.0\.1:\d+/media/\w+\.\w+\)$|Image source error - http://127\.0\.0\.1:\d+/media/"
+    r"|Download Button source error - 404 "
+)
+
+
 class Watch:
     """Notes whatever must not happen on any page: requests to other hosts, errors in the console."""
 
@@ -116,7 +127,7 @@ class Watch:
 
     def check(self) -> None:
         assert self.strangers == []
-        assert self.errors == []
+        assert [error for error in self.errors if not _KNOWN.search(error)] == []
 
 
 class Visit:

@@ -1,0 +1,292 @@
+"""Many films: what is in the table, what happens to bad films, and that a stopped run goes on where it was."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+from sklearn.metrics import accuracy_score, roc_auc_score
+
+from cxrmodels import batch, cli
+from cxrmodels.batch import BatchError, Source
+from cxrmodels.engine import Engine
+from cxrmodels.inference import predict
+from cxrmodels.phantom import PATTERNS, phantom
+from cxrmodels.radiograph import MAX_BYTES, read_radiograph
+from cxrmodels.zoo import SPECS, load
+
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = ("two_conv_cnn", "multi_lung_cnn")
+Row = dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def engines() -> dict[str, Engine]:
+    return {key: Engine(load(key)) for key in KEYS}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with twelve films, three of them in folders below, a file that is none and one that is broken."""
+    folder = tmp_path_factory.mktemp("films")
+    (folder / "ward" / "b").mkdir(parents=True)
+    for number in range(12):
+        finding = tuple(PATTERNS)[number % len(PATTERNS)]
+        home = folder / "ward" / "b" if number % 4 == 0 else folder
+        (home / f"{number:02}-{finding}.png").write_bytes(phantom(finding, seed=number, size=96).png())
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    (folder / "list.txt").write_text("not a film")
+    (folder / ".hidden.png").write_bytes(b"x")
+    return folder
+
+
+def rows_of(path: Path) -> list[Row]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_table_says_what_single_predictions_say(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+    output = tmp_path / "out.csv"
+    reports: list[tuple[int, int]] = []
+    failed = batch.run(
+        batch.sources([films]), engines, output, report=lambda done, total: reports.append((done, total))
+    )
+    assert failed == 1
+    assert reports == [(number, 13) for number in range(14)]
+    rows = rows_of(output)
+    assert [row["file"] for row in rows] == sorted(map(str, films.rglob("[!.]*.png")))
+    for row in rows:
+        if row["file"].endswith("broken.png"):
+            assert "PNG" in row["error"]
+            assert {row[f"{key}:decision"] for key in KEYS} == {row["doubt"], row["disagreement"]} == {""}
+            continue
+        assert row["error"] == ""
+        covid, sure = [], []
+        for key, engine in engines.items():
+            radiograph = read_radiograph(Path(row["file"]).read_bytes(), row["file"])
+            prediction, _ = predict(engine, radiograph)
+            said = [float(row[f"{key}:{finding}"]) for finding in SPECS[key].findings]
+            assert said == pytest.approx(prediction.probabilities.tolist(), abs=1e-6)
+            assert row[f"{key}:decision"] == prediction.decision
+            assert f"{key}@{prediction.weights_sha256[:12]}" in row["models"].split()
+            covid.append(float(row[f"{key}:covid19"]))
+            sure.append((1 - max(said)) / (1 - 1 / len(said)))
+        assert float(row["disagreement"]) == pytest.approx(abs(covid[0] - covid[1]), abs=2e-6)
+        assert float(row["doubt"]) == pytest.approx(np.mean(sure), abs=2e-6)
+
+
+def test_an_archive_gives_what_its_folder_gives(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+    archive = tmp_path / "films.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in films.rglob("*"):
+            packed.write(path, path.relative_to(films))
+        packed.writestr("__MACOSX/._a.png", "x")
+    tables = []
+    for name, source in (("a", films), ("b", archive)):
+        batch.run(batch.sources([source]), engines, tmp_path / f"{name}.csv")
+        rows = rows_of(tmp_path / f"{name}.csv")
+        tables.append({row.pop("file").removeprefix(f"{source}/"): row for row in rows})
+    assert tables[0] == tables[1]
+    (tmp_path / "bad.zip").write_bytes(b"PK no")
+    with pytest.raises(BatchError, match=r"bad\.zip cannot be opened"):
+        batch.sources([tmp_path / "bad.zip"])
+
+
+def test_parquet_holds_what_csv_holds(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+    for kind in ("csv", "parquet"):
+        batch.run(batch.sources([films]), engines, tmp_path / f"out.{kind}")
+    written, stored = rows_of(tmp_path / "out.csv"), parquet.read_table(tmp_path / "out.parquet").to_pylist()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
+    for text, row in zip(written, stored, strict=True):
+        assert list(text) == list(row)
+        for name, value in row.items():
+            assert text[name] == ("" if value is None else f"{value:.6f}" if isinstance(value, float) else value)
+    with pytest.raises(BatchError, match="there already"):
+        batch.run(batch.sources([films]), engines, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 40, 200, 900, -1, -30])
+def test_a_cut_table_is_gone_on_with(films: Path, engines: dict[str, Engine], tmp_path: Path, kept: int) -> None:
+    """Wherever a killed process stopped writing, nothing is lost, doubled or half there."""
+    output = tmp_path / "out.csv"
+    sources = batch.sources([films])
+    batch.run(sources, engines, output)
+    whole = output.read_bytes()
+    output.write_bytes(whole[:kept])
+    there = max(whole[:kept].count(b"\n") - 1, 0)
+    read: list[str] = []
+
+    def noting(source: Source) -> Source:
+        return Source(source.name, lambda: read.append(source.name) or source.read())  # type: ignore[func-returns-value]
+
+    assert batch.run(list(map(noting, sources)), engines, output) == 1
+    assert output.read_bytes() == whole
+    assert len(read) == len(sources) - there
+
+
+def test_another_table_is_left_alone(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+    output, sources = tmp_path / "out.csv", batch.sources([films])
+    for content in (b"my notes", b"a,b\n1,2\n", b"\xff\xfe\x00", b"file,label\r\n"):
+        output.write_bytes(content)
+        with pytest.raises(BatchError, match="left as it is"):
+            batch.run(sources, engines, output)
+        assert output.read_bytes() == content
+    output.unlink()
+    batch.run(sources[:2], engines, output)
+    with pytest.raises(BatchError, match="other models"):
+        batch.run(sources, {KEYS[0]: engines[KEYS[0]]}, output)
+    with pytest.raises(BatchError, match=r"ends in \.csv or \.parquet"):
+        batch.run(sources, engines, tmp_path / "out.xlsx")
+
+
+def test_names_may_be_anything(engines: dict[str, Engine], tmp_path: Path) -> None:
+    folder = tmp_path / "films"
+    folder.mkdir()
+    content = phantom("normal", seed=1, size=64).png()
+    names = [b"=1+1.png", b"with, comma.png", b'"quoted".png', b"two\nlines.png", b"caf\xe9.png", "größe.png".encode()]
+    for name in names:
+        (folder / os.fsdecode(name)).write_bytes(content)
+    films = [Source(source.name.removeprefix(f"{folder}/"), source.read) for source in batch.sources([folder])]
+    output = tmp_path / "out.csv"
+    for count in (3, 6, 6):  # gone on with, and then nothing left to do
+        batch.run(films[:count], engines, output)
+        rows = rows_of(output)
+        assert len(rows) == count
+    assert not [row for row in rows if row["error"]]
+    assert {row["file"] for row in rows} == {
+        "'=1+1.png",
+        "with, comma.png",
+        '"quoted".png',
+        "two\nlines.png",
+        "caf\\xe9.png",
+        "größe.png",
+    }
+
+
+def test_few_films_are_in_memory_at_a_time(engines: dict[str, Engine]) -> None:
+    content, ahead, read = phantom("normal", seed=1, size=64).png(), [], 0
+
+    def endless() -> Any:
+        nonlocal read
+        while True:
+            read += 1
+            yield Source(f"{read}.png", lambda: content)
+
+    answers = batch.read_films(endless(), engines)
+    for number in range(20):
+        assert next(answers).file == f"{number + 1}.png"
+        ahead.append(read - number - 1)
+    answers.close()
+    assert max(ahead) <= 6
+
+
+def test_files_that_cannot_be_read_are_rows(engines: dict[str, Engine], tmp_path: Path) -> None:
+    big = tmp_path / "big.png"
+    with big.open("wb") as stream:
+        stream.truncate(MAX_BYTES + 10)
+    rows = list(batch.read_films(batch.sources([tmp_path / "missing.png", big]), engines))
+    assert "No such file" in rows[0].error
+    assert "at most 50 MB" in rows[1].error
+    big.unlink()
+    with pytest.raises(BatchError, match="No film"):
+        batch.sources([tmp_path])
+    with pytest.raises(BatchError, match="named twice"):
+        batch.sources(["a.png", "a.png"])
+
+
+def test_labels_give_figures(
+    films: Path, engines: dict[str, Engine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    names = {path.name: path.stem.partition("-")[2] for path in films.rglob("[0-9]*.png")}
+    labels.write_text("label,file\n" + "".join(f"{finding},{name}\n" for name, finding in names.items()))
+    for kind in ("csv", "parquet"):
+        output = tmp_path / f"out.{kind}"
+        batch.run(batch.sources([films]), engines, output, labels=batch.read_labels(labels))
+        for key, summary in batch.evaluate(output, engines):
+            findings = SPECS[key].findings
+            rows = [row for row in rows_of(tmp_path / "out.csv") if row["label"] in findings]
+            assert summary.films == len(rows) > 4
+            called = [max(findings, key=lambda finding: float(row[f"{key}:{finding}"])) for row in rows]
+            accuracy, area = summary.metrics["accuracy"], summary.metrics["auc_covid19"]
+            assert accuracy is not None
+            assert area is not None
+            assert accuracy.value == pytest.approx(accuracy_score([row["label"] for row in rows], called), abs=1e-4)
+            score = [float(row[f"{key}:covid19"]) for row in rows]
+            assert area.value == pytest.approx(
+                roc_auc_score([row["label"] == "covid19" for row in rows], score), abs=1e-4
+            )
+            assert accuracy.low <= accuracy.value <= accuracy.high
+    status = cli.main(
+        [
+            "batch",
+            str(films),
+            "--output",
+            str(tmp_path / "out.csv"),
+            "--models",
+            ",".join(KEYS),
+            "--labels",
+            str(labels),
+        ]
+    )
+    out, err = capsys.readouterr()
+    assert status == 1, "one film is broken"
+    assert out.count("AUC of COVID-19 against the rest 0.") + out.count("rest 1.") == len(KEYS)
+    assert "13 of 13 films were there already" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("file,finding\na.png,normal\n", "no column label"),
+        ("file,label\na.png,healthy\n", "'healthy' is no finding"),
+        ("file,label\na.png,normal\na.png,covid19\n", "twice"),
+    ],
+)
+def test_bad_labels_are_refused(text: str, fault: str, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(BatchError, match=fault):
+        batch.read_labels(tmp_path / "labels.csv")
+
+
+def test_wrong_words_are_wrong_usage(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["batch", str(films), "--output", str(tmp_path / "out.txt"), "--models", KEYS[0]]) == 2
+    assert cli.main(["batch", str(tmp_path), "--output", str(tmp_path / "out.csv")]) == 2
+    assert "No film is there" in capsys.readouterr().err
+
+
+def test_a_killed_run_is_gone_on_with(tmp_path: Path) -> None:
+    """By SIGKILL, in the midst of it; a Parquet file is only there when it is whole."""
+    folder = tmp_path / "films"
+    folder.mkdir()
+    content = phantom("covid19", seed=2, size=900).png()
+    for number in range(150):
+        (folder / f"{number:03}.png").write_bytes(content)
+    output = tmp_path / "out.parquet"
+    command = [sys.executable, "-m", "cxrmodels", "batch", str(folder), "--output", str(output), "--models", KEYS[0]]
+    journal = tmp_path / "out.parquet.unfinished.csv"
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while (not journal.exists() or journal.read_bytes().count(b"\n") < 4) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    there = journal.read_bytes().count(b"\n") - 1
+    assert 0 < there < 150
+    assert not output.exists()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
+    assert f"{there} of 150 films were there already" in done.stderr
+    rows = parquet.read_table(output).to_pylist()
+    assert [Path(row["file"]).name for row in rows] == [f"{number:03}.png" for number in range(150)]
+    assert len({row["two_conv_cnn:covid19"] for row in rows}) == 1
+    assert not journal.exists()

@@ -1,0 +1,202 @@
+"""Outlines of lungs: what counts as a lung, how a film is cropped to them, and the network that finds them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import f1_score
+
+from cxrmodels import lungs, zoo
+from cxrmodels.datasets.manifest import COLUMNS, ManifestError, read_manifest
+from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
+from cxrmodels.phantom import phantom
+from cxrmodels.preprocessing import lung_box, prepare
+from cxrmodels.radiograph import read_radiograph
+from cxrmodels.training import lungs as training
+from cxrmodels.zoo import LUNGS
+
+
+def two_lungs(size: int = 64) -> np.ndarray:
+    mask = np.zeros((size, size), bool)
+    mask[size // 4 : 3 * size // 4, size // 8 : 3 * size // 8] = True
+    mask[size // 4 : 3 * size // 4, 5 * size // 8 : 7 * size // 8] = True
+    return mask
+
+
+# --- what counts as a lung --------------------------------------------------------------------------------------------
+def test_specks_go_and_holes_are_filled() -> None:
+    clean = two_lungs()
+    spoilt = clean.copy()
+    spoilt[2:5, 30:33] = True
+    spoilt[30, 12] = False
+    np.testing.assert_array_equal(lungs.tidy(spoilt), clean)
+
+
+def test_one_lung_alone_stays_alone() -> None:
+    mask = two_lungs()
+    mask[:, 32:] = False
+    mask[60:62, 60:62] = True
+    assert lungs.tidy(mask)[:, 32:].sum() == 0
+    assert not lungs.tidy(np.zeros((8, 8), bool)).any()
+
+
+# --- cropping ---------------------------------------------------------------------------------------------------------
+def test_box_holds_the_lungs_with_a_margin() -> None:
+    left, top, right, bottom = lung_box(two_lungs())
+    assert (left, right) == pytest.approx((1 / 8 - 0.06 * 3 / 4, 7 / 8 + 0.06 * 3 / 4))
+    assert (top, bottom) == pytest.approx((1 / 4 - 0.06 / 2, 3 / 4 + 0.06 / 2))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02])
+def test_an_outline_too_small_to_be_lungs_crops_nothing(share: float) -> None:
+    mask = np.zeros((100, 100), bool)
+    mask[: int(100 * share)] = True
+    assert lung_box(mask) == (0, 0, 1, 1)
+
+
+def test_cropped_film_does_not_depend_on_exposure() -> None:
+    """Whatever a look-up table does to the greys, while it keeps their order, the network sees the same."""
+    film = phantom("covid19", seed=3, size=128, difficulty=0.3)
+    seen = prepare(film.pixels, "lungs", 96, 1, film.lung_mask)
+    assert seen.shape == (96, 96, 1)
+    assert seen.min() >= 0
+    assert seen.max() <= 1
+    for table in (lambda grey: grey**2.2, lambda grey: 0.2 + 0.5 * grey, np.sqrt):
+        changed = prepare(table(film.pixels).astype(np.float32), "lungs", 96, 1, film.lung_mask)
+        # Not the very same: shrinking mixes greys before they are ranked.
+        assert np.abs(changed - seen).mean() < 0.03
+
+
+def test_greys_of_the_lungs_are_spread_evenly() -> None:
+    film = phantom("normal", seed=3, size=128, difficulty=0.3)
+    seen = prepare(film.pixels, "lungs", 128, 1, np.ones((4, 4), bool))[..., 0]
+    np.testing.assert_allclose(np.quantile(seen, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.02)
+
+
+def test_cropping_needs_an_outline() -> None:
+    with pytest.raises(ValueError, match="needs their outline"):
+        prepare(np.zeros((64, 64), np.float32), "lungs", 32, 1)
+
+
+# --- how well ---------------------------------------------------------------------------------------------------------
+def test_dice_is_f1() -> None:
+    rng = np.random.default_rng(0)
+    one, two = rng.random((2, 40, 40)) > 0.6
+    assert dice(one, two) == pytest.approx(f1_score(two.ravel(), one.ravel()))
+    assert dice(np.zeros(3, bool), np.zeros(3, bool)) == 1
+
+
+def overlaps() -> list[Overlap]:
+    return [
+        Overlap(f"film{i}", source, split, f"p{i // 2}", "adult", left_out, 0.9 + 0.001 * i)
+        for i in range(20)
+        for source, split, left_out in (("a", "test", ""), ("b", "external", ""), ("a", "train", "a"))
+    ]
+
+
+def test_overlaps_are_kept_and_summarised(tmp_path: Path) -> None:
+    path = tmp_path / DICE_FILE
+    write_overlaps(overlaps(), path)
+    assert sorted(map(str, read_overlaps(path))) == sorted(map(str, overlaps()))
+    told = {entry["name"]: entry for entry in summarise_overlaps(read_overlaps(path))}
+    assert [(entry["seen"], entry["films"]) for entry in told.values()] == [(True, 20), (False, 20), (False, 20)]
+    for entry in told.values():
+        figure = entry["metrics"]["dice"]
+        assert figure["value"] == pytest.approx(np.mean([0.9 + 0.001 * i for i in range(20)]), abs=1e-4)
+        assert 0.9 < figure["low"] < figure["value"] < figure["high"] < 0.92
+
+
+# --- training ---------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def drawn(tmp_path: Path) -> Path:
+    """A data folder of synthetic films with masks: two sources that learn, one that never does."""
+    folder = tmp_path / "data"
+    (folder / "films").mkdir(parents=True)
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        for number in range(24):
+            source, split = (
+                ("kermany", "train"),
+                ("kermany", "val"),
+                ("shenzhen", "external"),
+                ("montgomery", "external"),
+            )[number % 4]
+            film = phantom("normal", seed=1, index=number, size=128, difficulty=0.2)
+            name = f"{source}{number}"
+            (folder / "films" / f"{name}.png").write_bytes(film.png())
+            Image.fromarray(film.lung_mask).save(folder / "films" / f"{name}-mask.png")
+            row = dict.fromkeys(COLUMNS, "")
+            row |= {"image_id": f"{source}/{name}", "path": f"films/{name}.png", "mask_path": f"films/{name}-mask.png"}
+            row |= {"source": source, "finding": "normal", "group_id": name, "split": split, "age_group": "adult"}
+            writer.writerow(row)
+    return folder
+
+
+def test_some_sources_are_never_learnt_from(drawn: Path) -> None:
+    films = read_manifest(drawn)
+    learnt, choosing = training.split(films)
+    assert {film.source for film in [*learnt, *choosing]} == {"kermany", "shenzhen"}
+    assert not set(learnt) & set(choosing)
+    left, _ = training.split(films, ["kermany"])
+    assert {film.source for film in left} == {"shenzhen"}
+
+
+def test_network_is_trained_measured_and_used(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "EPOCHS", 2)
+    monkeypatch.setattr(training, "FILMS_AN_EPOCH", 64)
+    weights = tmp_path / "weights"
+    told: list[int] = []
+    card = training.train_lungs(
+        data=drawn, weights=weights, work=tmp_path / "work", report=lambda epoch, *_: told.append(epoch)
+    )
+    assert told == [1, 2]
+    assert card.training_sources == ("kermany", "shenzhen")
+    measured = {entry["name"]: entry for entry in card.metrics}
+    assert not measured["montgomery"]["seen"]
+    again = training.describe(
+        read_overlaps(weights / LUNGS.key / DICE_FILE),
+        {name: getattr(card, name) for name in training.FACTS},
+    )
+    assert again.to_json() == card.to_json()
+    monkeypatch.setenv(zoo.WEIGHTS_VARIABLE, str(weights))
+    lungs.forget()
+    film = phantom("normal", seed=9, size=160, difficulty=0.2).radiograph()
+    found = lungs.outline(film)
+    assert found.shape == (LUNGS.input_size, LUNGS.input_size)
+    assert lungs.outline(film) is found, "asked again, the same"
+    np.testing.assert_array_equal(found, lungs.outline_batch(lungs.network_film(film.pixels)[None])[0])
+    lungs.forget()
+
+
+def test_no_masks_no_training(drawn: Path, tmp_path: Path) -> None:
+    films = [replace(film, mask_path=None) for film in read_manifest(drawn)]
+    with pytest.raises(ValueError, match="0 films to learn from"):
+        training.fit_lungs(*training.split(films), seed=0, folder=tmp_path / "work", report=lambda *_: None)
+    with pytest.raises(ManifestError):
+        training.train_lungs(data=tmp_path, weights=tmp_path, work=tmp_path / "work", report=lambda *_: None)
+
+
+# --- what ships -------------------------------------------------------------------------------------------------------
+def test_card_follows_from_stored_figures() -> None:
+    card = zoo.read_card(LUNGS.key)
+    stored = read_overlaps(zoo.weights_folder() / LUNGS.key / DICE_FILE)
+    again = training.describe(stored, {name: getattr(card, name) for name in training.FACTS})
+    assert again.to_json() == card.to_json()
+
+
+def test_lungs_of_a_hospital_never_seen(data_dir: Path) -> None:
+    """What is shipped outlines what was measured."""
+    films = [film for film in read_manifest(data_dir) if film.source == "montgomery" and film.mask_path][:12]
+    stored = {one.image_id: one.dice for one in read_overlaps(zoo.weights_folder() / LUNGS.key / DICE_FILE)}
+    for film in films:
+        assert film.mask_path is not None
+        found = lungs.outline(read_radiograph(film.path.read_bytes(), film.path.name))
+        with Image.open(film.mask_path) as mask:
+            truth = np.asarray(mask.convert("L").resize(found.shape, Image.Resampling.BILINEAR)) > 127
+        assert dice(found, truth) == pytest.approx(stored[film.image_id], abs=0.03)

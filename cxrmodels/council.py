@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cxrmodels.evaluation.calibration import NOT_SURE
+from cxrmodels.gate import Gate
 from cxrmodels.inference import Prediction
 
 _NUMBERS = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
@@ -25,14 +26,21 @@ def _say(count: int) -> str:
     return _NUMBERS[count] if count < len(_NUMBERS) else str(count)
 
 
-def agreement(titles: Sequence[str], predictions: Sequence[Prediction]) -> str:
+def agreement(titles: Sequence[str], predictions: Sequence[Prediction], gate: Gate | None = None) -> str:
     """Where the models agree on COVID-19 and where not, in one or two sentences.
 
     Args:
         titles: the models' names, in the order of `predictions`.
+        gate: what it says of the film. A film that it refuses gets no answer, however much the models agree.
     """
+    if gate is not None and not gate.passed:
+        return "Not sure: this film was refused, so what the networks say of it means nothing."
     if not predictions:
         return "No network has answered."
+    return _sentence(titles, predictions)
+
+
+def _sentence(titles: Sequence[str], predictions: Sequence[Prediction]) -> str:
     sides: dict[str, list[str]] = {"covid19": [], "other": [], NOT_SURE: []}
     for title, prediction in zip(titles, predictions, strict=True):
         sides[call(prediction)].append(title)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable
 
 from cxrmodels import NOTICE
+from cxrmodels.gate import Gate
 from cxrmodels.inference import Prediction
 from cxrmodels.radiograph import Radiograph
 
@@ -44,7 +45,11 @@ def harmless(cell: str) -> str:
 
 
 def predictions_csv(
-    radiograph: Radiograph, source: str | None, predictions: Iterable[Prediction], failures: dict[str, str]
+    radiograph: Radiograph,
+    source: str | None,
+    predictions: Iterable[Prediction],
+    failures: dict[str, str],
+    gate: Gate | None = None,
 ) -> str:
     """All numbers of one film: a row for every model and finding, and one for every model that failed.
 
@@ -52,7 +57,9 @@ def predictions_csv(
         radiograph: the film.
         source: where the film comes from, if that is known.
         failures: model key -> its error.
+        gate: what it says of the film; None where nobody asked it.
     """
+    verdict = gate.cell if gate else ""
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(COLUMNS)
@@ -72,8 +79,11 @@ def predictions_csv(
         )
         for finding, logit, probability in zip(one.findings, one.logits, one.probabilities, strict=True):
             writer.writerow(
-                (*about, finding, f"{logit:.4f}", f"{probability:.6f}", one.decision, one.threshold, "", "", NOTICE)
+                (
+                    *(*about, finding, f"{logit:.4f}", f"{probability:.6f}", one.decision, one.threshold),
+                    *(verdict, "", NOTICE),
+                )
             )
     for model, error in failures.items():
-        writer.writerow((*film, model, *[""] * 9, error, NOTICE))
+        writer.writerow((*film, model, *[""] * 8, verdict, error, NOTICE))
     return stream.getvalue()

@@ -17,6 +17,7 @@ from typing import Any
 from cxrmodels.engine import Engine, Output
 from cxrmodels.explain.saliency import SaliencyMap, saliency
 from cxrmodels.explain.steps import Steps
+from cxrmodels.gate import Gate, judge
 from cxrmodels.inference import Prediction, predict
 from cxrmodels.models import load
 from cxrmodels.radiograph import Radiograph
@@ -142,6 +143,10 @@ class Service:
             return Reading(*predict(self._engine(key), radiograph))
 
         return self._once((radiograph.sha256, key), work)
+
+    def gate(self, radiograph: Radiograph) -> Future[Gate]:
+        """Whether the film is one that the models can judge; see `gate.judge`."""
+        return self._once(("gate", radiograph.sha256), lambda: judge(radiograph))
 
     def heat(
         self, radiograph: Radiograph, key: str, finding: str, method: str, size: tuple[int, int]

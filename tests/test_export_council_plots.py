@@ -17,6 +17,7 @@ from cxrmodels.council import agreement, call
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.export import COLUMNS, predictions_csv, seen
 from cxrmodels.findings import TITLES
+from cxrmodels.gate import PASSED, REFUSED, SYNTHETIC, Gate
 from cxrmodels.inference import Prediction
 from cxrmodels.plots import (
     COLOURS,
@@ -61,6 +62,29 @@ def radiograph(name: str = "a.png", *, synthetic: bool = False) -> Radiograph:
 
 def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_a_refused_film_gets_no_answer_however_much_the_models_agree() -> None:
+    both = [prediction(), prediction()]
+    assert "COVID-19" in agreement(["A", "B"], both, Gate(PASSED))
+    refused = agreement(["A", "B"], both, Gate(REFUSED, "it lies on its side."))
+    assert refused.startswith("Not sure")
+    assert "COVID-19" not in refused
+
+
+@pytest.mark.parametrize(
+    ("gate", "cell"),
+    [
+        (None, ""),
+        (Gate(PASSED), "pass"),
+        (Gate(REFUSED, "it lies on its side."), "refused: it lies on its side."),
+        (Gate(SYNTHETIC, "this program drew it."), "not judged: this program drew it."),
+    ],
+)
+def test_the_gate_stands_in_every_row(gate: Gate | None, cell: str) -> None:
+    rows = table(predictions_csv(radiograph(), None, [prediction()], {"vgg16": "It failed."}, gate))
+    assert [row["gate"] for row in rows] == [cell] * 3
+    assert rows[-1]["error"] == "It failed."
 
 
 # --- the CSV ---------------------------------------------------------------------------------------------------------

@@ -53,9 +53,10 @@ from cxrmodels.evaluation.paired import compare
 from cxrmodels.evaluation.predictions import Evaluation, PredictionsError, joined, write_predictions
 from cxrmodels.evaluation.questions import QUESTIONS, CannotAnswer, Question, refusal
 from cxrmodels.evaluation.submitted import Submission, read_submission
-from cxrmodels.evaluation.verdict import p_words, plain, verdict
+from cxrmodels.evaluation.verdict import p_words, plain, uneven, verdict
 from cxrmodels.findings import index_of
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, ModelError, file_sha256, read_card, shipped
+from tests.bare import bare_card
 from tests.test_evaluation import FOUR, SETS
 
 TWO = ("normal", "covid19")
@@ -757,13 +758,35 @@ def test_verdict_on_models_that_share_no_film() -> None:
     """Whoever brings films of their own hospital shares none with the models here."""
     said, board = told(made(STRONG), made(evaluation(name="elsewhere"), "own", sources=()))
     assert len(board.standings) == 2
-    assert "shares no film" in said[1]
-    assert not re.search(r"p [=<]", said[1])
+    assert not board.even
+    assert [one.ranked for one in board.standings] == [None, None]
+    assert "different films, which do not rank them" in said[0]
+    assert "on its own 120" in said[1]
+    assert "shares no film" in said[2]
+    assert not re.search(r"p [=<]", " ".join(said))
+    caution = uneven(board)
+    assert caution is not None
+    assert "The 0 that all were asked about do not allow a ranking" in caution
+
+
+def test_films_of_ones_own_leave_the_others_their_ranking() -> None:
+    """A shipped model has a card. Whoever brings films that none of them knows is not ranked, and unranks nobody."""
+    better, worse = (
+        replace(made(evaluation(signal=signal, seed=seed), key), card=bare_card(SPECS["two_conv_cnn"]))
+        for signal, seed, key in ((2.5, 1, "better"), (1.0, 2, "worse"))
+    )
+    own = made(evaluation(signal=9.0, name="elsewhere"), "own", sources=())
+    said, board = told(own, worse, better)
+    assert [one.contender.key for one in board.standings] == ["better", "worse", "own"]
+    assert "the 120 films of unseen sources that all were asked about, **Model better** answers best" in said[0]
+    caution = uneven(board)
+    assert caution is not None
+    assert "Model own, with other films altogether, cannot be ranked among them" in caution
 
 
 @pytest.mark.parametrize("question", ["covid_normal", "which_of_three"])
-def test_verdict_never_states_a_lead_that_is_none(question: str) -> None:
-    """A model ranked first on all its films need not be ahead on those it shares with the next."""
+def test_easy_films_of_ones_own_are_no_lead(question: str) -> None:
+    """Who learnt from a source is not asked about it. What ranks is what all were asked about."""
     labels = FOUR if question == "which_of_three" else TWO
     shared = [Rows("far", "external", label, 40) for label in labels]
     alone = [Rows("farther", "external", label, 200) for label in labels]
@@ -771,10 +794,31 @@ def test_verdict_never_states_a_lead_that_is_none(question: str) -> None:
     first = joined([weak, evaluation(alone, FOUR, signal=9.0, name="alone")])
     second = evaluation(shared, FOUR, signal=2.5, seed=3)
     said, board = told(made(first, "wide"), made(second, "narrow"), question=question)
-    assert board.standings[0].contender.key == "wide"
-    assert "lead" not in said[1]
-    assert "(-" not in said[1]
-    assert "**Model narrow** has no less" in said[1]
+    wide, narrow = (next(one for one in board.standings if one.contender.key == key) for key in ("wide", "narrow"))
+    name = headline(board.question)
+    assert value(wide.figures.estimates[name]) > value(narrow.figures.estimates[name])
+    assert board.standings == (narrow, wide)
+    assert board.shared == len(narrow.answers)
+    (alike,) = compare_on([made(weak, "wide")], QUESTIONS[question], Films()).standings
+    assert wide.ranked == alike.figures.estimates[name]
+    assert f"On the {board.shared} films of unseen sources that all were asked about, **Model narrow**" in said[0]
+    assert f"{value(narrow.ranked):.2f} (" in said[0]
+    caution = uneven(board)
+    assert caution is not None
+    assert f"ranked by the {board.shared} that all were asked about" in caution
+    assert f"Model wide on {len(wide.answers)}" in caution
+
+
+def test_verdict_never_states_a_lead_that_is_none() -> None:
+    """Ahead on the films that all share, a model need not be on those it shares with the next."""
+    both = [Rows("far", "external", label, 60) for label in TWO]
+    few = [Rows("farther", "external", label, 30) for label in TWO]
+    first = joined([evaluation(both, signal=0.5, seed=4), evaluation(few, signal=6.0, name="few", seed=5)])
+    second = joined([evaluation(both, signal=3.0, seed=6), evaluation(few, signal=2.0, name="few", seed=7)])
+    third = evaluation(few, signal=0.0, name="few", seed=8)
+    said, board = told(made(first, "first"), made(second, "second"), made(third, "third"))
+    assert [one.contender.key for one in board.standings] == ["first", "second", "third"]
+    assert said[1].startswith("On the 180 films that both can answer, **Model second** has no less AUC")
 
 
 HOSTILE = (

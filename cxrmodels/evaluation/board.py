@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -18,7 +19,7 @@ from cxrmodels.evaluation.curves import Curve, precision_recall, roc, thresholds
 from cxrmodels.evaluation.failures import SourceCheck, source_check
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate, Figures, figures
 from cxrmodels.evaluation.predictions import Evaluation, PredictionsError, read_predictions
-from cxrmodels.evaluation.questions import QUESTIONS, Answers, Question, answer, refusal
+from cxrmodels.evaluation.questions import QUESTIONS, Answers, Question, answer, refusal, restricted, shared_films
 from cxrmodels.evaluation.submitted import Submission
 from cxrmodels.zoo import ModelCard, ModelError, file_sha256, shipped
 
@@ -30,6 +31,9 @@ EQUAL, SENSITIVE, SPECIFIC, COST = "equal", "sensitivity >= 95 %", "specificity 
 
 CURVES: dict[str, Callable[[Answers], Curve | None]] = {"roc": roc, "precision_recall": precision_recall}
 """What each chart of curves shows of a standing's answers."""
+
+SHARED = "_shared"
+"""Ends the name of a figure that is of the films all were asked about."""
 
 _BASE = 0.5
 _KEPT = 1024
@@ -160,6 +164,8 @@ class Standing:
         threshold: probability from which a film is called positive; without meaning for more than two classes.
         seen, unseen: the headline figure on such films of the same age group and view, None where it cannot be had.
         learnt_here: which of the films' sources it learnt from.
+        ranked: the headline figure on the films that all who answered were asked about: what they are ranked by. None
+            where it cannot be had.
     """
 
     contender: Contender
@@ -169,17 +175,34 @@ class Standing:
     seen: Estimate | None
     unseen: Estimate | None
     learnt_here: tuple[str, ...]
+    ranked: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A comparison: those who answered, best first by the headline figure (those for whom it cannot be
-    said come last, by accuracy), and why the others did not."""
+    """A comparison: those who answered, best first, and why the others did not.
+
+    They are ranked by the headline figure on the films that all of them were asked about. Where these do not allow it,
+    each stands by its own films: first those whose films do, then the others by accuracy.
+
+    Attributes:
+        shared: how many films all who answered were asked about; not counting a reader's own, when these are other
+            films altogether.
+        even: whether all were asked about the same films.
+    """
 
     question: Question
     films: Films
     standings: tuple[Standing, ...]
     unable: tuple[tuple[str, str], ...]
+    shared: int
+    even: bool
+
+    def estimates(self, standing: Standing) -> dict[str, Estimate | None]:
+        """A standing's figures; where not all were asked about the same films, what it is ranked by among them."""
+        if self.even:
+            return standing.figures.estimates
+        return {headline(self.question) + SHARED: standing.ranked, **standing.figures.estimates}
 
 
 def headline(question: Question) -> str:
@@ -330,14 +353,48 @@ def compare_on(
     outcomes = list(zip(contenders, _hands.map(stand, contenders), strict=True))
     standings = [outcome for _, outcome in outcomes if isinstance(outcome, Standing)]
     unable = tuple((one.title, outcome) for one, outcome in outcomes if isinstance(outcome, str))
+    standings, shared, even = _ranked(standings, question, films)
 
-    def rank(standing: Standing) -> tuple[bool, float]:
+    def rank(standing: Standing) -> tuple[bool, bool, float]:
         # Accuracy on films of one class is another figure: it ranks those models among themselves, after the others.
-        headlined = standing.figures.estimates[name]
+        headlined = standing.ranked or standing.figures.estimates[name]
         figure = headlined or standing.figures.estimates["accuracy"]
-        return headlined is not None, figure.value if figure else 0.0
+        return standing.ranked is not None, headlined is not None, figure.value if figure else 0.0
 
-    return Board(question, films, tuple(sorted(standings, key=rank, reverse=True)), unable)
+    return Board(question, films, tuple(sorted(standings, key=rank, reverse=True)), unable, shared, even)
+
+
+def _ranked(standings: Sequence[Standing], question: Question, films: Films) -> tuple[list[Standing], int, bool]:
+    """The standings with what ranks them, how many films they share, and whether these are all.
+
+    A model is not asked about sources that it learnt from: its unseen films are others than its neighbour's, and
+    figures on different films rank nobody.
+    """
+    if not standings:
+        return [], 0, True
+    name = headline(question)
+    shared = shared_films([one.answers for one in standings])
+    ours = [one for one in standings if one.contender.card is not None]
+    if not shared and 0 < len(ours) < len(standings):
+        # What a reader brought is of other films: it leaves the others their ranking.
+        found, count, _ = _ranked(ours, question, films)
+        return [*found, *(one for one in standings if one.contender.card is None)], count, False
+    digest = hashlib.sha256("\n".join(shared).encode()).digest()
+
+    def ranked(standing: Standing) -> Standing:
+        one = standing.contender
+        if not shared:
+            return standing
+        if len(standing.answers) == len(shared):
+            return replace(standing, ranked=standing.figures.estimates[name])
+        found = one.memory.recall(
+            ("shared", _asked(one, question, films), digest),
+            lambda: figures(restricted(standing.answers, shared), resamples=RESAMPLES, seed=SEED).estimates[name],
+        )
+        return replace(standing, ranked=found)
+
+    even = all(len(one.answers) == len(shared) for one in standings)
+    return list(_hands.map(ranked, standings)), len(shared), even
 
 
 def prepare(contenders: Sequence[Contender]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 
@@ -230,6 +229,22 @@ def answer(question: Question, evaluation: Evaluation, temperature: float) -> An
     )
 
 
+def shared_films(answers: Sequence[Answers]) -> list[str]:
+    """`image_id`s of the films that all models can answer, sorted."""
+    # Sets of Python's strings: a hundred times as fast as NumPy's sorting of its own.
+    return sorted(set.intersection(*(set(one.films.image_ids.tolist()) for one in answers))) if answers else []
+
+
+def restricted(answers: Answers, films: Sequence[str]) -> Answers:
+    """The answers on these films, in their order.
+
+    Raises:
+        KeyError: one of them is not among the answers.
+    """
+    places = {film: place for place, film in enumerate(answers.films.image_ids.tolist())}
+    return answers.where(np.array([places[film] for film in films], dtype=np.int64))
+
+
 def common(answers: Sequence[Answers]) -> list[Answers]:
     """The same answers on the films that all models can answer, in the order of their `image_id`s.
 
@@ -243,9 +258,5 @@ def common(answers: Sequence[Answers]) -> list[Answers]:
     ids = answers[0].films.image_ids
     if all(np.array_equal(one.films.image_ids, ids) for one in answers) and (ids[:-1] < ids[1:]).all():
         return list(answers)
-    shared = reduce(np.intersect1d, [one.films.image_ids for one in answers])
-    restricted = []
-    for one in answers:
-        order = np.argsort(one.films.image_ids)
-        restricted.append(one.where(order[np.searchsorted(one.films.image_ids, shared, sorter=order)]))
-    return restricted
+    shared = shared_films(answers)
+    return [restricted(one, shared) for one in answers]

@@ -24,7 +24,7 @@ from cxrmodels.evaluation.drawings import (
     with_both_classes,
 )
 from cxrmodels.evaluation.questions import QUESTIONS
-from cxrmodels.evaluation.verdict import NAMES, interval, verdict
+from cxrmodels.evaluation.verdict import NAMES, interval, uneven, verdict
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -80,7 +80,7 @@ def facts(board: Board, setting: Setting) -> dict[str, Any]:
                 "threshold": one.threshold,
                 "films": one.figures.films,
                 "patients": one.figures.patients,
-                "figures": {name: asdict(e) if e else None for name, e in one.figures.estimates.items()},
+                "figures": {name: asdict(e) if e else None for name, e in board.estimates(one).items()},
                 "confusion": [list(row) for row in one.figures.confusion],
             }
             for one in board.standings
@@ -116,7 +116,7 @@ def report_html(board: Board, setting: Setting) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>CXR Model Lab: {html.escape(board.question.title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{html.escape(board.question.title)}</h1><p>{_bold(' '.join(verdict(board)))}</p>"
+        f"<h1>{html.escape(board.question.title)}</h1><p>{_bold(' '.join(verdict(board)))}</p>{_uneven(board)}"
         f"<p>{html.escape(NOTICE)}</p>{_table(board)}{_unable(board)}{''.join(drawn)}{_made(found)}"
         f'<script type="application/json" id="{_BLOCK}">{block}</script></body></html>\n'
     )
@@ -132,16 +132,21 @@ def _bold(markdown: str) -> str:
     )
 
 
+def _uneven(board: Board) -> str:
+    caution = uneven(board)
+    return f"<p>{_bold(caution)}</p>" if caution else ""
+
+
 def _table(board: Board) -> str:
     if not board.standings:
         return ""
-    names = list(board.standings[0].figures.estimates)
+    names = list(board.estimates(board.standings[0]))
     classes = [name for name, _ in board.question.classes]
     heads = [NAMES.get(name) or f"Sensitivity, {classes[int(name.rpartition('_')[2])]}" for name in names]
     rows = "".join(
         f'<tr><th scope="row">{html.escape(one.contender.title)}</th><td>{one.figures.films}</td>'
         f"<td>{one.figures.patients}</td>"
-        + "".join(f"<td>{interval(one.figures.estimates[name])}</td>" for name in names)
+        + "".join(f"<td>{interval(board.estimates(one)[name])}</td>" for name in names)
         + "</tr>"
         for one in board.standings
     )
@@ -268,9 +273,9 @@ def check(found: dict[str, Any], contenders: Sequence[Contender]) -> list[str]:
         if (model["films"], model["patients"]) != counted:
             was = f"{model['films']:,} films of {model['patients']:,} patients"
             differs.append(f"{model['title']}: it was on {was}, is on {counted[0]:,} of {counted[1]:,}.")
-        for name in dict.fromkeys([*model["figures"], *standing.figures.estimates]):
-            figure = model["figures"].get(name)
-            now = standing.figures.estimates.get(name)
+        estimates = board.estimates(standing)
+        for name in dict.fromkeys([*model["figures"], *estimates]):
+            figure, now = model["figures"].get(name), estimates.get(name)
             if not _same(figure, asdict(now) if now else None):
                 differs.append(f"{model['title']}: {NAMES.get(name, name)} was {_words(figure)}, is {interval(now)}.")
         if [list(row) for row in standing.figures.confusion] != model["confusion"]:

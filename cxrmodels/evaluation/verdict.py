@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from cxrmodels.evaluation.board import Board, Standing, headline
+from cxrmodels.evaluation.board import SHARED, Board, Standing, headline
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate
 from cxrmodels.evaluation.paired import compare
 
@@ -24,6 +24,8 @@ NAMES = {
     "macro_auc": "AUC, mean of classes",
     "ece": "Calibration error",
     "brier": "Brier score",
+    "auc" + SHARED: "AUC, shared films",
+    "balanced_accuracy" + SHARED: "Balanced accuracy, shared films",
 }
 """Metric -> name for readers."""
 
@@ -51,8 +53,14 @@ def verdict(board: Board) -> list[str]:
         return [f"No model can answer this question on {plain(board.films.words())}."]
     name = headline(board.question)
     best = board.standings[0]
-    figure = best.figures.estimates[name]
+    figure = best.ranked if board.even else best.ranked or best.figures.estimates[name]
     title, where = f"**{plain(best.contender.title)}**", plain(board.films.words())
+    if figure is not None and best.ranked is None:
+        return [
+            f"On {where}, the models were asked about different films, which do not rank them.",
+            f"The highest {NAMES[name]} on its own {len(best.answers):,} has {title}: {interval(figure)}.",
+            _lead(board),
+        ]
     if figure is None:
         right = interval(best.figures.estimates["accuracy"])
         return [
@@ -60,8 +68,29 @@ def verdict(board: Board) -> list[str]:
             f"Only one of the classes occurs there, so {NAMES[name]} cannot be said.",
             *_elsewhere(board, best, None),
         ]
-    said = f"On {where}, {title} answers best: {NAMES[name]} {interval(figure)}."
+    asked = where if board.even else f"the {board.shared:,} {where} that all were asked about"
+    said = f"On {asked}, {title} answers best: {NAMES[name]} {interval(figure)}."
     return [said, _lead(board), *_elsewhere(board, best, figure)]
+
+
+def uneven(board: Board) -> str | None:
+    """Says, in Markdown, that not all were asked about the same films, and what then ranks them; None if all were."""
+    if board.even:
+        return None
+    counts = [f"{plain(one.contender.title)} on {len(one.answers):,}" for one in board.standings]
+    first, *others = board.standings
+    order = (
+        f"They are ranked by the {board.shared:,} that all were asked about"
+        if first.ranked
+        else f"The {board.shared:,} that all were asked about do not allow a ranking"
+    )
+    apart = [plain(one.contender.title) for one in others if first.ranked and not one.ranked]
+    if apart:
+        order += f"; {', '.join(apart)}, with other films altogether, cannot be ranked among them"
+    return (
+        "Not all models are measured on the same films: one that learnt from a source is not asked about it there. "
+        f"{order}; every other figure is on a model's own films ({', '.join(counts)})."
+    )
 
 
 def _lead(board: Board) -> str:

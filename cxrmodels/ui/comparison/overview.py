@@ -7,9 +7,9 @@ from typing import Any
 import streamlit as st
 
 from cxrmodels.charts import cost_chart
-from cxrmodels.evaluation.board import RESAMPLES, Board, Standing, headline, pareto
+from cxrmodels.evaluation.board import RESAMPLES, SHARED, Board, Standing, headline, pareto
 from cxrmodels.evaluation.drawings import answer_chart
-from cxrmodels.evaluation.verdict import NAMES, plain, verdict
+from cxrmodels.evaluation.verdict import NAMES, plain, uneven, verdict
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink
 from cxrmodels.zoo import SPECS
@@ -30,14 +30,8 @@ def show_answer(board: Board) -> None:
         st.caption(plain(f"{title} takes no part. {reason}"))
     if not board.standings:
         return
-    counts = {one.contender.title: one.figures.films for one in board.standings}
-    fewer = [f"{plain(title)} on {count}" for title, count in counts.items() if count < max(counts.values())]
-    if fewer:
-        st.caption(
-            f"Not all models are measured on the same {max(counts.values())} films ({', '.join(fewer)}): one that "
-            "learnt from a source is not asked about it. Their order here does not rank them; Model against model "
-            "compares two on the films that both were asked about."
-        )
+    if (caution := uneven(board)) is not None:
+        st.caption(caution)
     figure, words = answer_chart(board, ink())
     show(figure, "seen and unseen", alt=words)
     name = headline(board.question)
@@ -50,7 +44,7 @@ def _row(board: Board, standing: Standing) -> dict[str, Any]:
     drop = standing.seen.value - standing.unseen.value if standing.seen and standing.unseen else None
     classes = [name for name, _ in board.question.classes]
     row: dict[str, Any] = {"Model": one.title, "Films": standing.figures.films, "Patients": standing.figures.patients}
-    for name, figure in standing.figures.estimates.items():
+    for name, figure in board.estimates(standing).items():
         title = NAMES.get(name) or f"Sensitivity, {classes[int(name.rpartition('_')[2])]}"
         row[title] = figure.value if figure else None
         row[f"{title}, 95 %"] = f"{figure.low:.2f} to {figure.high:.2f}" if figure else ""
@@ -91,8 +85,9 @@ def show_leaderboard(board: Board) -> None:
         "papers' own figures are theirs, on their own films and rules: they are not comparable with ours."
     )
     priced = [standing for standing in board.standings if standing.contender.card and standing.contender.card.cost]
-    name = headline(board.question)
-    found = [(one, figure) for one in priced if (figure := one.figures.estimates[name])]
+    said = NAMES[headline(board.question) + ("" if board.even else SHARED)]
+    # Where nothing ranks them there is no front either.
+    found = [(one, figure) for one in priced if (figure := one.ranked)]
     if not found:
         return
     costs = [one.contender.card.cost["latency_ms"] for one, _ in found if one.contender.card]
@@ -101,9 +96,9 @@ def show_leaderboard(board: Board) -> None:
     titles = [one.contender.title for one, _ in found]
     st.markdown("##### What accuracy costs")
     show(
-        cost_chart(titles, costs, values, front, NAMES[name], ink()),
+        cost_chart(titles, costs, values, front, said, ink()),
         "cost",
-        alt=f"{NAMES[name]} against milliseconds a film: "
+        alt=f"{said} against milliseconds a film: "
         + "; ".join(f"{t} {v:.2f} at {c:.1f} ms" for t, v, c in zip(titles, values, costs, strict=True)),
     )
     machine = found[0][0].contender.card.cost["machine"] if found[0][0].contender.card else ""

@@ -266,8 +266,13 @@ def cost_chart(
     )
 
 
-def agreement(titles: Sequence[str], shares: np.ndarray, ink: str) -> Figure:
-    """How often two networks call a film the same: (N, N), 0-1."""
+def agreement(titles: Sequence[str], shares: np.ndarray, ink: str, low: float = 0.5, words: str = "the same") -> Figure:
+    """How often two networks call a film the same, or whatever else two may have in common: (N, N), 0-1.
+
+    Args:
+        low: where the colours begin.
+        words: what the shares are of.
+    """
     percents = [[f"{100 * value:.0f} %" for value in row] for row in shares]
     heat = {
         "type": "heatmap",
@@ -277,12 +282,12 @@ def agreement(titles: Sequence[str], shares: np.ndarray, ink: str) -> Figure:
         "text": percents,
         "texttemplate": "%{text}",
         "colorscale": [[0, "#F7FBFF"], [1, "#2A5B8C"]],
-        "zmin": 0.5,
+        "zmin": low,
         "zmax": 1,
         "showscale": False,
         "xgap": 2,
         "ygap": 2,
-        "hovertemplate": "%{y} and %{x}: %{text} the same<extra></extra>",
+        "hovertemplate": f"%{{y}} and %{{x}}: %{{text}} {words}<extra></extra>",
     }
     return chart(
         [heat],

@@ -22,8 +22,6 @@ from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
 from cxrmodels.zoo import LUNGS, SPECS, ModelError, check_weights, read_card, shipped, weights_folder
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from cxrmodels.engine import Engine
     from cxrmodels.training.fit import EpochReport
     from cxrmodels.training.papers import CrossValidation, Trial
@@ -222,30 +220,45 @@ class _Rate:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from cxrmodels.explain.saliency import METHODS, saliency
-    from cxrmodels.inference import predict
-    from cxrmodels.plots import contact_sheet_png, overlay, percent
+    from cxrmodels.explain.methods import WAYS
+    from cxrmodels.explain.sheet import sheet
+    from cxrmodels.lungs import find
 
+    if arguments.method not in WAYS:
+        raise UsageError(f"Unknown method {arguments.method!r}; expected one of {', '.join(WAYS)}.")
     radiograph = _read(arguments.file)
     engines = _engines(arguments.models)
     folder = Path(arguments.output)
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lungs = find(radiograph, data_folder())
+    except (ModelError, ManifestError) as error:
+        lungs = None
+        _say(f"Maps without lungs: {error}")
     written = 0
     for key, engine in engines.items():
-        prediction, output = predict(engine, radiograph)
-        finding = arguments.finding or prediction.findings[prediction.top]
-        if finding not in prediction.findings:
-            _say(f"{key} does not answer {finding}; it answers {', '.join(prediction.findings)}.")
+        what = f"% of {WAYS[arguments.method].title}, {key}"
+
+        def report(share: float, what: str = what) -> None:
+            _progress(round(100 * share), 100, what)
+
+        try:
+            made = sheet(
+                engine,
+                radiograph,
+                arguments.method,
+                arguments.finding,
+                lungs.mask if lungs else None,
+                report,
+            )
+        except ValueError as error:
+            _say(str(error))
             continue
-        heat = saliency(engine, radiograph, output, finding, arguments.method)
-        path = folder / f"{Path(radiograph.name).stem}-{key}-{finding}-{arguments.method}.png"
-        probability = percent(prediction.probability(finding) or 0.0)
-        about = f"{METHODS[heat.method].title}, layer {heat.layer}; weights {prediction.weights_sha256[:12]}"
-        picture = overlay(radiograph.pixels, heat.heat, opacity=0.6)
-        heading = f"{'synthetic film, ' if radiograph.synthetic else ''}{radiograph.name}"
-        title = f"{SPECS[key].title}: {TITLES[finding]}, {probability}"
-        path.write_bytes(contact_sheet_png([(title, about, picture)], heading, cell=720))
+        path = folder / f"{Path(radiograph.name).stem}-{key}-{made.finding}-{arguments.method}.png"
+        path.write_bytes(made.picture)
         print(path)
+        if made.where:
+            _say(f"{key}: {made.where}")
         written += 1
     _say(NOTICE)
     return _OK if written else _SOME_FAILED
@@ -470,18 +483,20 @@ def _data_fetch(arguments: argparse.Namespace) -> int:
     return _OK
 
 
-SURVIVAL_COLUMNS = ("model", "change", "films", "chance", "before", "after", "survives")
+SURVIVAL_COLUMNS = ("model", "change", "films", "chance", "before", "after", "survives", "low", "high")
 
 
 def _shortcuts(arguments: argparse.Namespace) -> int:
     from cxrmodels.datasets.manifest import read_manifest
-    from cxrmodels.datasets.masks import mask_finder
-    from cxrmodels.explain.shortcuts import Lungs, drawn, survival
-    from cxrmodels.lungs import mask_of
+    from cxrmodels.evaluation.cards import keep_shortcuts
+    from cxrmodels.evaluation.survival import survivals
+    from cxrmodels.explain.survival import drawn, lungs_of, named
 
     held_out = [film for film in read_manifest(_data_folder(arguments)) if film.split in arguments.split]
     if not held_out:
         raise ManifestError(f"The data folder has no films of the split {', '.join(arguments.split)}. Name another.")
+    if arguments.write and arguments.split != ["test"]:
+        raise UsageError("--write keeps figures on the test films in the cards; it does not go with another --split.")
     engines = _engines(arguments.models)
     with ExitStack() as stack:
         out = sys.stdout
@@ -490,22 +505,15 @@ def _shortcuts(arguments: argparse.Namespace) -> int:
         writer = csv.writer(out)
         writer.writerow(SURVIVAL_COLUMNS)
         for key, engine in engines.items():
-            chosen = drawn(held_out, SPECS[key].findings, arguments.films)
-            drawn_by_hand = mask_finder(film for film, _ in chosen)
-
-            def lungs(film: Radiograph, by_hand: Lungs = drawn_by_hand) -> np.ndarray | None:
-                found = by_hand(film)
-                return mask_of(film) if found is None else found
-
-            films = [(_read(str(film.path)), label) for film, label in chosen]
-
-            def report(done: int, key: str = key, total: int = len(films)) -> None:
-                _progress(done, total, f"films, {key}")
-
-            found = survival(engine, films, lungs, report)
-            for one in found:
-                shares = (f"{value:.3f}" for value in (one.chance, one.before, one.after, one.survives))
-                writer.writerow((one.model, one.change, one.films, *shares))
+            films = drawn(held_out, SPECS[key].findings, arguments.films)
+            answers = named(engine, films, lungs_of(films), _Rate(f"films, {key}"))
+            for one in survivals(answers):
+                estimates = (one.before.value, one.after.value, one.survives.value, one.survives.low, one.survives.high)
+                writer.writerow(
+                    (key, one.change, one.films, f"{one.chance:.3f}", *(f"{value:.3f}" for value in estimates))
+                )
+            if arguments.write:
+                keep_shortcuts(key, answers)
     _say(NOTICE)
     return _OK
 
@@ -659,11 +667,12 @@ def _add_shortcuts(command: Callable[[str, Any, str], argparse.ArgumentParser]) 
     )
     shortcuts.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
     shortcuts.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
-    shortcuts.add_argument("--films", type=int, default=200, metavar="N", help="films at most (default: 200)")
+    shortcuts.add_argument("--films", type=int, default=240, metavar="N", help="films at most (default: 240)")
     shortcuts.add_argument(
         "--split", type=_listed, default=["test"], metavar="NAME,NAME", help="splits of the films (default: test)"
     )
     shortcuts.add_argument("--output", metavar="FILE.csv", help="write there instead of to standard output")
+    shortcuts.add_argument("--write", action="store_true", help="write the figures into the models' cards")
 
 
 def _add_trainings(command: Callable[[str, Any, str], argparse.ArgumentParser]) -> None:
@@ -725,7 +734,13 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("file", metavar="FILE")
     explain.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
     explain.add_argument("--finding", choices=tuple(TITLES), help="by default each model's likeliest")
-    explain.add_argument("--method", default="grad_cam", choices=("grad_cam", "grad_cam_plus_plus", "layer_cam"))
+    explain.add_argument(
+        "--method",
+        default="grad_cam",
+        metavar="METHOD",
+        help="grad_cam (the default), grad_cam_plus_plus, layer_cam; slow: score_cam, smooth_grad, "
+        "integrated_gradients, occlusion; random, as a control",
+    )
     explain.add_argument("--output", default=".", metavar="FOLDER")
 
     evaluate = command("evaluate", _evaluate, "Metrics with 95 % intervals from the stored predictions.")

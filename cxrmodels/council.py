@@ -1,8 +1,12 @@
-"""Several models' predictions of one film, in a sentence."""
+"""Several models' predictions of one film: where they agree, and what they answer together."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.gate import Gate
@@ -16,6 +20,69 @@ def call(prediction: Prediction) -> str:
     if prediction.decision == NOT_SURE:
         return NOT_SURE
     return "covid19" if prediction.decision == "covid19" else "other"
+
+
+QUORUM = 0.5
+"""The share of the networks that have to be sure for an answer of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What several models answer together: is it COVID-19?
+
+    Attributes:
+        answer: `covid19` or `other` where at least half of them are sure of it and none is sure of the opposite,
+            otherwise `not sure`.
+        why: why they are not sure, in a sentence; empty where they are, or where `agreement` shows it: they disagree,
+            or there is only one.
+        mean, spread: mean and standard deviation of P(COVID-19) over the models, 0-1.
+        low, high: the least and the greatest of them.
+    """
+
+    answer: str
+    why: str
+    mean: float
+    spread: float
+    low: float
+    high: float
+
+
+def judge(predictions: Sequence[Prediction], gate: Gate | None = None) -> Verdict:
+    """What several models answer together.
+
+    Args:
+        predictions: of one film, at least one, all of models that know COVID-19.
+        gate: what it says of the film. A film that it refuses gets no answer, however much the models agree.
+
+    Raises:
+        ValueError: there is no prediction, or one without COVID-19.
+    """
+    asked = [p for one in predictions if (p := one.probability("covid19")) is not None]
+    if not asked or len(asked) < len(predictions):
+        raise ValueError(
+            f"{len(asked)} of {len(predictions)} predictions have a probability of COVID-19; expected at least one, "
+            "and all. Leave out the models that do not answer it."
+        )
+    calls = [call(one) for one in predictions]
+    sides = {side: calls.count(side) for side in ("covid19", "other")}
+    leading = max(sides, key=sides.__getitem__)
+    sure, why = not min(sides.values()) and len(calls) > 1, ""
+    if gate is not None and not gate.passed:
+        sure, why = False, f"This film was refused: {gate.reason}"
+    elif sure and sides[leading] < QUORUM * len(calls):
+        sure, why = False, "Fewer than half of them are sure."
+    return Verdict(
+        leading if sure else NOT_SURE, why, float(np.mean(asked)), float(np.std(asked)), min(asked), max(asked)
+    )
+
+
+def common_finding(predictions: Sequence[Prediction]) -> str | None:
+    """The finding that most of the models call likeliest, among those that at least two of them answer: what their heat
+    maps can be compared for. None where no two answer the same."""
+    able = Counter(finding for one in predictions for finding in one.findings)
+    named = Counter(one.findings[one.top] for one in predictions)
+    shared = [finding for finding, count in able.items() if count > 1]
+    return max(shared, key=named.__getitem__) if shared else None
 
 
 def _names(titles: Sequence[str]) -> str:

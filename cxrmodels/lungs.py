@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cxrmodels.datasets.manifest import ManifestError
+from cxrmodels.datasets.masks import read_mask
+from cxrmodels.datasets.ready import listed
 from cxrmodels.engine import Engine
 from cxrmodels.preprocessing import believable, prepare
 from cxrmodels.radiograph import resize
 from cxrmodels.zoo import LUNGS, load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cxrmodels.radiograph import Radiograph
 
 _KEPT = 64
@@ -100,6 +106,65 @@ def mask_of(radiograph: Radiograph) -> np.ndarray | None:
     height, width = radiograph.pixels.shape
     mask: np.ndarray = resize(found.astype(np.float32), width, height) >= 0.5
     return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Lungs:
+    """Where the lungs of a film are.
+
+    Attributes:
+        mask: bool (H, W), both lungs, at the film's own size.
+        drawn: whether its data set has them drawn; otherwise the lung network found them.
+    """
+
+    mask: np.ndarray
+    drawn: bool
+
+
+def find(radiograph: Radiograph, folder: Path | None) -> Lungs | None:
+    """Lungs of a film as its data set has them drawn, where it is of the data folder, else as the lung network outlines
+    them; None where none that could be lungs were found.
+
+    Args:
+        folder: a data folder, where there is one.
+
+    Raises:
+        ModelError: the lung network is asked for, and missing or altered.
+    """
+    try:
+        film = listed(folder, radiograph.sha256)
+        mask = read_mask(film, radiograph.pixels.shape) if film else None
+    except (OSError, ManifestError):
+        mask = None
+    if mask is not None:
+        return Lungs(mask, drawn=True)
+    mask = mask_of(radiograph)
+    return None if mask is None else Lungs(mask, drawn=False)
+
+
+_CONTOUR_SIDE, _CONTOUR_BLUR = 256, 1.2
+
+
+def contours(mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The outline of a mask, smoothed to what a pen would draw.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        One closed line a part, each float64 (P, 2): x and y, 0-1 of width and height; none for an empty mask.
+    """
+    # Imported here: the first paint of a page need not wait for them.
+    from contourpy import contour_generator
+    from scipy.ndimage import gaussian_filter
+
+    height, width = mask.shape
+    scale = _CONTOUR_SIDE / max(height, width)
+    columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
+    small = gaussian_filter(resize(mask.astype(np.float32), columns, rows), _CONTOUR_BLUR, mode="constant")
+    # A rim of nothing, so that a part that touches the film's edge is closed along it.
+    lines = contour_generator(z=np.pad(small, 1)).lines(0.5)
+    return tuple(np.clip((line - 0.5) / (columns, rows), 0, 1) for line in lines if isinstance(line, np.ndarray))
 
 
 def network_film(pixels: np.ndarray) -> np.ndarray:

@@ -28,6 +28,8 @@ COLOURS: dict[str, str] = {
 OTHER_COLOUR = "#686868"
 """Anything else; far enough from the green of normal for every kind of colour vision."""
 _FILM_BLACK = (10, 10, 12)
+_OUTLINE, _OUTLINE_EDGE = "#7FE0F0", "#10282E"
+"""Of lungs: no colour of a heat map, nor of a film."""
 
 
 def percent(probability: float) -> str:
@@ -68,6 +70,21 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     colour = _magma()[np.rint(64 + heat * 191).astype(int)]
     mixed = (1 - alpha) * (255 * pixels)[..., None] + alpha * colour
     return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+
+
+def outlined(picture: np.ndarray, lines: Sequence[np.ndarray]) -> np.ndarray:
+    """A picture with closed lines drawn into it, dark under light so that they show on any grey and any heat.
+
+    Args:
+        picture: uint8 (H, W, 3); not changed.
+        lines: float (P, 2) each, x and y as shares of width and height, 0-1.
+    """
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    for colour, wide in ((_OUTLINE_EDGE, 4), (_OUTLINE, 2)):
+        for line in lines:
+            draw.line([(x * image.width, y * image.height) for x, y in line], fill=colour, width=wide, joint="curve")
+    return np.asarray(image)
 
 
 def png(picture: np.ndarray) -> bytes:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cxrmodels.engine import Engine, Output
@@ -19,6 +20,7 @@ from cxrmodels.explain.saliency import SaliencyMap, saliency
 from cxrmodels.explain.steps import Steps
 from cxrmodels.gate import Gate, judge
 from cxrmodels.inference import Prediction, predict
+from cxrmodels.lungs import Lungs, find
 from cxrmodels.models import load
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.runtime import needs_tensorflow
@@ -99,6 +101,8 @@ class Job:
 def _weight(answer: object) -> int:
     if isinstance(answer, Reading):
         return int(answer.output.features.nbytes)
+    if isinstance(answer, Lungs):
+        return int(answer.mask.nbytes)
     return int(answer.heat.nbytes) if isinstance(answer, SaliencyMap) else 0
 
 
@@ -159,6 +163,10 @@ class Service:
             return saliency(self._engine(key), radiograph, reading.result().output, finding, method, size)
 
         return self._once((radiograph.sha256, key, finding, method, size), work)
+
+    def lungs(self, radiograph: Radiograph, folder: Path | None) -> Future[Lungs | None]:
+        """Where the lungs of a film are; see `lungs.find`."""
+        return self._once((radiograph.sha256, "lungs", folder), lambda: find(radiograph, folder))
 
     def work(self, name: Hashable, key: str, make: Callable[[Engine], Steps[Any]]) -> Job:
         """Long work with a model, in pieces: what others ask for meanwhile waits for one piece at most.

@@ -202,7 +202,8 @@ class ModelCard:
     `versions` what it takes to make the model again, `operating_points` thresholds on P(COVID-19). `cost` is what
     `cxrmodels.cost.measure` found, empty until it was measured. `left_out`, for a model that learns from sources of
     which it then has no figure: what networks trained alike, but without one of them, give on hospitals they have not
-    seen, one entry each like those of `metrics`.
+    seen, one entry each like those of `metrics`. `shortcuts`: what of its accuracy survives each change of the shortcut
+    lab, one entry each (see `cxrmodels.evaluation.survival.Survival`), empty until it was measured.
     """
 
     key: str
@@ -232,6 +233,7 @@ class ModelCard:
     calibration: dict[str, dict[str, float]]
     cost: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[dict[str, Any], ...] = ()
+    shortcuts: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -246,10 +248,10 @@ class ModelCard:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("not an object")
-        wrong = {item.name for item in fields(cls)}.symmetric_difference(values) - {"cost", "left_out"}
+        wrong = {item.name for item in fields(cls)}.symmetric_difference(values) - {"cost", "left_out", "shortcuts"}
         if wrong:
             raise ValueError(f"missing or unknown fields: {', '.join(sorted(wrong))}")
-        for name in ("findings", "training_sources", "metrics", "left_out"):
+        for name in ("findings", "training_sources", "metrics", "left_out", "shortcuts"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from cxrmodels import NOTICE
-from cxrmodels.council import agreement, call
+from cxrmodels.council import agreement, call, common_finding, judge
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.export import COLUMNS, predictions_csv, seen
 from cxrmodels.findings import TITLES
@@ -25,6 +25,7 @@ from cxrmodels.plots import (
     agreement_dots,
     contact_sheet_png,
     heat_legend_png,
+    outlined,
     overlay,
     overlay_png,
     percent,
@@ -215,6 +216,51 @@ def test_every_shape_of_the_vote_names_all_who_stand_apart() -> None:
             assert ("disagree" in sentence) == ({"c", "n"} <= set(vote))
 
 
+@pytest.mark.parametrize(
+    ("predictions", "answer"),
+    [
+        ([COVID, COVID], "covid19"),
+        ([NORMAL, VIRAL, REST], "other"),
+        ([COVID, COVID, UNSURE, UNSURE], "covid19"),
+        ([COVID, UNSURE, UNSURE], NOT_SURE),
+        ([COVID] * 6 + [NORMAL], NOT_SURE),
+        ([COVID], NOT_SURE),
+        ([UNSURE] * 3, NOT_SURE),
+    ],
+)
+def test_together_they_answer_where_half_are_sure_and_none_says_the_opposite(
+    predictions: list[Prediction], answer: str
+) -> None:
+    for order in (predictions, predictions[::-1]):
+        assert judge(order).answer == answer
+    assert judge(predictions, Gate(PASSED)).answer == answer
+    assert judge(predictions, Gate(SYNTHETIC, "drawn.")).answer == answer
+    refused = judge(predictions, Gate(REFUSED, "it is a hand."))
+    assert (refused.answer, refused.why) == (NOT_SURE, "This film was refused: it is a hand.")
+
+
+def test_together_says_mean_and_spread() -> None:
+    predictions = [COVID, NORMAL, VIRAL, REST]
+    values = [float(one.probability("covid19") or 0) for one in predictions]
+    found = judge(predictions)
+    assert (found.mean, found.spread) == pytest.approx((np.mean(values), np.std(values)))
+    assert (found.low, found.high) == (min(values), max(values))
+    assert judge([COVID, UNSURE, UNSURE]).why == "Fewer than half of them are sure."
+    without = prediction("normal", ("normal", "pneumonia"))
+    for wrong in ([], [COVID, without]):
+        with pytest.raises(ValueError, match=rf"of {len(wrong)} predictions have a probability of COVID-19"):
+            judge(wrong)
+
+
+def test_maps_are_compared_for_the_finding_that_most_call_likeliest() -> None:
+    assert common_finding([VIRAL, VIRAL, COVID]) == "viral_pneumonia"
+    # Only one network knows it, so there is nothing to compare its map with.
+    assert common_finding([VIRAL, COVID, COVID]) == "covid19"
+    assert common_finding([REST, REST, COVID]) == "non_covid19"
+    assert common_finding([prediction("normal", ("normal", "pneumonia")), REST]) is None
+    assert common_finding([]) is None
+
+
 # --- pictures --------------------------------------------------------------------------------------------------------
 
 
@@ -394,3 +440,17 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 def test_finding_colours_are_told_apart(vision: str, one: str, other: str) -> None:
     first, second = (lab(VISION[vision] @ linear(COLOURS.get(finding, OTHER_COLOUR))) for finding in (one, other))
     assert np.linalg.norm(first - second) >= CLEARLY
+
+
+def test_outlines_are_drawn_into_a_copy() -> None:
+    picture = np.full((50, 80, 3), 90, np.uint8)
+    square = np.array([[0.25, 0.2], [0.75, 0.2], [0.75, 0.8], [0.25, 0.8], [0.25, 0.2]])
+    drawn = outlined(picture, [square])
+    assert (picture == 90).all()
+    assert drawn.shape == picture.shape
+    changed = (drawn != picture).any(-1)
+    assert changed[10, 20:60].all()
+    assert changed[10:40, 20].all()
+    assert not changed[15:35, 25:55].any()
+    assert not changed[:5].any()
+    np.testing.assert_array_equal(outlined(picture, []), picture)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.metrics import f1_score
 
 from cxrmodels import lungs, zoo
@@ -16,7 +16,7 @@ from cxrmodels.datasets.manifest import COLUMNS, ManifestError, read_manifest
 from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
 from cxrmodels.phantom import phantom
 from cxrmodels.preprocessing import lung_box, prepare
-from cxrmodels.radiograph import read_radiograph
+from cxrmodels.radiograph import read_radiograph, to_png
 from cxrmodels.training import lungs as training
 from cxrmodels.zoo import LUNGS
 
@@ -43,6 +43,56 @@ def test_one_lung_alone_stays_alone() -> None:
     mask[60:62, 60:62] = True
     assert lungs.tidy(mask)[:, 32:].sum() == 0
     assert not lungs.tidy(np.zeros((8, 8), bool)).any()
+
+
+# --- outlines and where they come from --------------------------------------------------------------------------------
+@pytest.mark.parametrize("size", [64, 300])
+def test_contours_go_around_each_lung_and_are_closed(size: int) -> None:
+    mask = two_lungs(size)
+    lines = lungs.contours(mask)
+    assert len(lines) == 2
+    for line in lines:
+        np.testing.assert_array_equal(line[0], line[-1])
+        assert 0 <= line.min() <= line.max() <= 1
+    # Filled again they are the mask, but for what smoothing takes at corners.
+    picture = Image.new("1", (8 * size, 8 * size))
+    for line in lines:
+        ImageDraw.Draw(picture).polygon([(8 * x * size, 8 * y * size) for x, y in line], fill=1)
+    filled, mask = np.asarray(picture), np.kron(mask, np.ones((8, 8), bool))
+    assert 2 * (filled & mask).sum() / (filled.sum() + mask.sum()) > 0.96
+    edge = np.ones((40, 40), bool)
+    (line,) = lungs.contours(edge)
+    assert line.min() < 0.02
+    assert line.max() > 0.98
+    assert lungs.contours(np.zeros((40, 40), bool)) == ()
+
+
+def test_lungs_are_the_drawn_ones_where_there_are_any_else_the_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    films = [phantom("normal", seed=3, index=index, size=128) for index in range(2)]
+    lines = [",".join(COLUMNS)]
+    for number, one in enumerate(films):
+        data = to_png(one.pixels)
+        (tmp_path / f"{number}.png").write_bytes(data)
+        Image.fromarray(one.lung_mask).save(tmp_path / f"{number}-mask.png")
+        cells = {"image_id": f"clinic/{number}", "path": f"{number}.png", "source": "clinic", "finding": "normal"}
+        cells |= {"mask_path": "" if number else "0-mask.png", "split": "test", "patient_id": str(number)}
+        cells |= {"group_id": str(number), "sha256": read_radiograph(data).sha256[:16]}
+        lines.append(",".join(cells.get(column, "") for column in COLUMNS))
+    (tmp_path / "manifest.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    drawn, other = (read_radiograph(to_png(one.pixels)) for one in films)
+    found = lungs.find(drawn, tmp_path)
+    assert found is not None
+    assert found.drawn
+    np.testing.assert_array_equal(found.mask, films[0].lung_mask)
+    for film, folder in ((other, tmp_path), (drawn, None), (drawn, tmp_path / "nowhere")):
+        network = lungs.find(film, folder)
+        assert network is not None
+        assert not network.drawn
+        np.testing.assert_array_equal(network.mask, lungs.mask_of(film))
+    monkeypatch.setattr(lungs, "outline", lambda film: np.zeros((128, 128), bool))
+    assert lungs.find(other, tmp_path) is None
 
 
 # --- cropping ---------------------------------------------------------------------------------------------------------

@@ -115,7 +115,10 @@ def page(seed: int = 0) -> None:
 
     st.button("again")
     pixels = np.random.default_rng(seed).random((30, 20), dtype=np.float32)
-    radiograph_viewer(pixels, sha256=f"film {seed}", alt="Noise", name="<b>noise</b>.png", key="film", height=300)
+    line = np.array([[0.123456, 0.5], [0.75, 1]])
+    radiograph_viewer(
+        pixels, sha256=f"film {seed}", alt="Noise", name="<b>noise</b>.png", key="film", height=300, outline=[line]
+    )
 
 
 def sent(at: AppTest) -> dict[str, object]:
@@ -132,6 +135,7 @@ def test_stands_on_a_page_and_sends_the_film() -> None:
     data = sent(at)
     film = data.pop("film")
     assert data == {
+        "outline": [[[0.1235, 0.5], [0.75, 1]]],
         "key": "film",
         "sha256": "film 0",
         "name": "<b>noise</b>.png",

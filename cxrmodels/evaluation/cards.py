@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from cxrmodels.evaluation.calibration import fit_decision_threshold, fit_temperature, operating_points
 from cxrmodels.evaluation.metrics import summaries, summarise
 from cxrmodels.evaluation.predictions import Evaluation, read_predictions
+from cxrmodels.evaluation.survival import SHORTCUTS_FILE, Named, shortcuts_of, write_named
 from cxrmodels.training.recipes import FRESH, IMAGENET, RECIPES
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, ModelCard, ModelSpec, read_card, weights_folder
 from cxrmodels.zoo import spec as spec_of
@@ -102,11 +104,13 @@ def recompute(key: str) -> ModelCard:
     Raises:
         ModelError: the card is missing or unreadable.
         PredictionsError: the predictions are.
+        SurvivalError: the answers on changed films are.
     """
     card = read_card(key)
     evaluation = read_predictions(weights_folder() / key / PREDICTIONS_FILE)
     facts = {name: getattr(card, name) for name in _FACTS}
     facts["left_out"] = left_out(weights_folder() / key)
+    facts["shortcuts"] = shortcuts_of(weights_folder() / key, card.weights_sha256)
     return describe(spec_of(key), evaluation, training_sources=card.training_sources, **facts)
 
 
@@ -133,3 +137,15 @@ def left_out(folder: Path) -> tuple[dict[str, Any], ...]:
 def write_card(card: ModelCard) -> None:
     """Write a shipped model's card."""
     (weights_folder() / card.key / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+
+
+def keep_shortcuts(key: str, answers: Named) -> None:
+    """Keep what a shipped model named on changed films: the answers in its folder, what they come to in its card.
+
+    Raises:
+        ModelError: the card is missing or unreadable.
+    """
+    folder = weights_folder() / key
+    write_named(answers, folder / SHORTCUTS_FILE)
+    card = read_card(key)
+    write_card(replace(card, shortcuts=shortcuts_of(folder, card.weights_sha256)))

@@ -96,15 +96,24 @@ def evidence(heat: np.ndarray, lungs: np.ndarray) -> Evidence:
     return Evidence(inside, float(lungs.mean()), of_right, of_left, shares[0], shares[1], side)
 
 
-def in_words(found: Evidence) -> str:
-    """One or two sentences for a reader."""
+NO_DISEASE = frozenset({"normal", "non_covid19"})
+"""Findings whose evidence affects no lung."""
+
+
+def in_words(found: Evidence, finding: str = "") -> str:
+    """One or two sentences for a reader.
+
+    Args:
+        finding: what the map is of, where that is known: of `normal` no lung is called affected.
+    """
     inside, of_film = f"{100 * found.inside:.0f} %", f"{100 * found.lung_share:.0f} %"
     said = f"{inside} of the evidence lies inside the lungs, which take {of_film} of the film"
     if found.side == "neither":
         return f"{said}."
     where = "in both lungs" if found.side == "both" else f"mostly in the patient's {found.side} lung"
     picture = {"right": " (left in the picture)", "left": " (right in the picture)", "both": ""}[found.side]
+    affected = "Strong evidence in" if finding in NO_DISEASE else "Affected:"
     return (
-        f"{said}; {where}{picture}. Affected: {100 * found.affected_right:.0f} % of the right lung, "
+        f"{said}; {where}{picture}. {affected} {100 * found.affected_right:.0f} % of the right lung, "
         f"{100 * found.affected_left:.0f} % of the left."
     )

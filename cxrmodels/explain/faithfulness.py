@@ -95,13 +95,13 @@ def _blurred(film: np.ndarray) -> np.ndarray:
     return blurred
 
 
-def _ranks(heat: np.ndarray, side: int, seed: int) -> np.ndarray:
+def ranks(heat: np.ndarray, side: int, seed: int) -> np.ndarray:
     """Which share of the film is hotter than each pixel, (side, side), 0 to below 1; equal heat in a random order."""
     flat = resize(heat.astype(np.float32), side, side).ravel()
     order = np.lexsort((np.random.default_rng(seed).random(flat.size), -flat))
-    ranks = np.empty(flat.size)
-    ranks[order] = np.arange(flat.size) / flat.size
-    return ranks.reshape(side, side)
+    hotter = np.empty(flat.size)
+    hotter[order] = np.arange(flat.size) / flat.size
+    return hotter.reshape(side, side)
 
 
 def cover(engine: Engine, radiograph: Radiograph, finding: str, heat: np.ndarray, seed: int = 0) -> Steps[Curves]:
@@ -118,22 +118,22 @@ def cover(engine: Engine, radiograph: Radiograph, finding: str, heat: np.ndarray
     # Black, as air is: the film's mean grey in a lung would look like an opacity, and raise the score.
     blurred, black = _blurred(film), np.zeros_like(film)
     rivals = [random_raw(seed + number) for number in range(RANDOM_MAPS)]
-    ranks = [_ranks(one, side, seed) for one in (heat, *rivals)]
+    orders = [ranks(one, side, seed) for one in (heat, *rivals)]
 
     def films() -> Iterator[np.ndarray]:
-        for order in ranks:
+        for order in orders:
             for share in SHARES:
                 yield np.where((order < share)[..., None], black, film)
             for share in SHARES:
                 yield np.where((order < share)[..., None], film, blurred)
 
     scores: list[float] = []
-    total, source = 2 * len(ranks) * len(SHARES), films()
+    total, source = 2 * len(orders) * len(SHARES), films()
     while len(scores) < total:
         batch = np.stack([next(source) for _ in range(min(BATCH, total - len(scores)))])
         scores += softmax(engine.run(batch).logits / engine.loaded.card.temperature, axis=1)[:, place].tolist()
         yield len(scores) / total
-    curves = np.array(scores).reshape(len(ranks), 2, len(SHARES))
+    curves = np.array(scores).reshape(len(orders), 2, len(SHARES))
     return Curves(curves[0, 0], curves[0, 1], curves[1:, 0], curves[1:, 1])
 
 

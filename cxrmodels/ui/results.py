@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from cxrmodels import NOTICE
-from cxrmodels.council import agreement, call
+from cxrmodels.council import agreement, call, common_finding, judge
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
 from cxrmodels.evaluation.verdict import plain
+from cxrmodels.explain.evidence import in_words
 from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
 from cxrmodels.findings import TITLES, index_of
+from cxrmodels.gate import Gate
 from cxrmodels.inference import Prediction, network_input
 from cxrmodels.lab.kept import is_own
+from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, card, spec
 from cxrmodels.plots import (
     agreement_dots,
     contact_sheet_png,
     heat_legend_png,
+    outlined,
     overlay,
-    overlay_png,
     percent,
     png,
     probability_bars,
@@ -33,14 +37,16 @@ from cxrmodels.plots import (
 from cxrmodels.preprocessing import WORDS
 from cxrmodels.radiograph import Radiograph, resize, to_png
 from cxrmodels.service import Reading
-from cxrmodels.ui.films import ChosenFilm
+from cxrmodels.ui.council import show_council
+from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
+from cxrmodels.ui.lungs import evidence_of, outline, whose
 from cxrmodels.ui.viewer import radiograph_viewer
 from cxrmodels.zoo import ModelError
 
 _SHOWN_SIDE = 420
 _LIKELIEST = "likeliest"
-_POLLING = "polling_for"
+_POLLING, _OUTLINED = "polling_for", "outlined_film"
 _POLL_SECONDS = 0.4
 # Warm networks answer within this; a page that waits so long shows everything at once instead of in two steps.
 _PATIENCE_SECONDS = 0.25
@@ -48,6 +54,15 @@ _AUC = (
     "Area under the ROC curve: how often the network gives a COVID-19 film a higher score than a normal one. 0.5 is "
     "guessing, 1 is always. In brackets the 95 % interval. Seen sources are collections it learnt from (other "
     "patients), unseen ones hospitals that had no part in it."
+)
+_TOGETHER = {
+    "covid19": "Together they say: COVID-19",
+    "other": "Together they say: not COVID-19",
+    NOT_SURE: "Together they are not sure",
+}
+_RULE = (
+    "The networks together give an answer where at least half of them are sure of it and none is sure of the opposite. "
+    "Otherwise, and of a film that is none they can judge, they are not sure."
 )
 _STATIC = {"displayModeBar": False}
 
@@ -59,6 +74,7 @@ class _Choice:
     finding: str | None
     method: str
     opacity: float
+    outlines: bool
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -70,9 +86,17 @@ def _shown_pixels(sha256: str, _pixels: np.ndarray) -> np.ndarray:
 
 @st.cache_data(max_entries=256, show_spinner=False)
 def _overlay_png(
-    film: str, model: str, finding: str, method: str, opacity: float, _pixels: np.ndarray, _heat: np.ndarray
+    film: str,
+    model: str,
+    finding: str,
+    method: str,
+    opacity: float,
+    outlines: bool,
+    _pixels: np.ndarray,
+    _heat: np.ndarray,
+    _lines: tuple[np.ndarray, ...],
 ) -> bytes:
-    return overlay_png(_pixels, _heat, opacity)
+    return png(outlined(overlay(_pixels, _heat, opacity), _lines))
 
 
 @st.cache_data(max_entries=128, show_spinner=False)
@@ -113,13 +137,17 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is known so far of one film: answers, errors, and the heat maps that were asked for."""
+    """What is known so far of one film: answers, errors, and the heat maps that were asked for; what the gate says;
+    then where the lungs are, and the maps that can be compared with each other."""
 
     readings: dict[str, Reading]
     errors: dict[str, str]
     heat_errors: dict[str, str]
     heats: dict[str, SaliencyMap]
     waiting: tuple[str, ...]
+    gate: Gate | None = None
+    lungs: Lungs | None = None
+    compared: tuple[SaliencyMap, ...] = ()
 
 
 def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
@@ -133,7 +161,8 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
     """Ask for everything; take what is there, or comes within a moment."""
     shared, all_keys = service(), available()
     asked = {key: shared.read(radiograph, key) for key in all_keys}
-    wait(asked.values(), _PATIENCE_SECONDS)
+    gate = shared.gate(radiograph)
+    _give_a_moment(gate, *asked.values())
     readings: dict[str, Reading] = {}
     errors: dict[str, str] = {}
     mapped: dict[str, Future[SaliencyMap]] = {}
@@ -148,14 +177,51 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
         finding = _finding_of(readings[key].prediction, choice)
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
-    wait(mapped.values(), _PATIENCE_SECONDS)
+    _give_a_moment(*mapped.values())
     drawn = {key: future for key, future in mapped.items() if future.done()}
     heats = {key: future.result() for key, future in drawn.items() if not future.exception()}
     heat_errors = {key: _explained(p) for key, future in drawn.items() if (p := future.exception())}
     # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
     waiting = [key for key in all_keys if key not in readings and key not in errors]
     waiting += [key for key in mapped if key not in heats and key not in heat_errors]
-    return _State(readings, errors, heat_errors, heats, tuple(waiting))
+    if not gate.done():
+        waiting.append("gate")
+    judged = gate.result() if gate.done() and not gate.exception() else None
+    state = _State(readings, errors, heat_errors, heats, tuple(waiting), judged)
+    # Only then, so that no answer and no map waits for it.
+    return state if waiting else _compare(state, radiograph, size, choice)
+
+
+def _give_a_moment(*asked: Future[Any]) -> None:
+    wait(asked, _PATIENCE_SECONDS)
+
+
+def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
+    """The same, with the lungs, and all networks' maps for one finding; as far as they come within a moment."""
+    shared = service()
+    where = shared.lungs(radiograph, ready_folder())
+    predictions = {key: reading.prediction for key, reading in state.readings.items()}
+    finding = choice.finding or common_finding(list(predictions.values()))
+    asked = {
+        key: shared.heat(radiograph, key, finding, choice.method, size)
+        for key, one in predictions.items()
+        if finding in one.findings and key not in state.heat_errors
+    }
+    _give_a_moment(where, *asked.values())
+    lungs = where.result() if where.done() and not where.exception() else None
+    if lungs is not None:
+        st.session_state[_OUTLINED] = radiograph.sha256
+    done = where.done() and all(future.done() for future in asked.values())
+    compared = tuple(future.result() for future in asked.values() if done and not future.exception())
+    return replace(state, waiting=() if done else ("comparison",), lungs=lungs, compared=compared)
+
+
+def _lungs_known(radiograph: Radiograph) -> Lungs | None:
+    """Where the lungs are, if that is known already."""
+    if st.session_state.get(_OUTLINED) != radiograph.sha256:
+        return None
+    asked = service().lungs(radiograph, ready_folder())
+    return asked.result() if asked.done() and not asked.exception() else None
 
 
 def _explained(problem: BaseException) -> str:
@@ -188,20 +254,23 @@ def _controls() -> _Choice:
         help="  \n".join(f"**{method.title}**: {method.assumes}" for method in METHODS.values()),
     )
     strength = opacity.slider("Heat map opacity", 0, 100, 60, 5, format="%d %%", key="opacity")
-    return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100)
+    outlines = st.toggle("Outline the lungs in heat maps", True, key="outlines")
+    return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100, outlines)
 
 
 def _board(film: ChosenFilm, polling: bool) -> None:
     left, right = st.columns([2, 3], gap="medium")
+    known = _lungs_known(film.radiograph)
     with left:
-        _film(film)
+        _film(film, known)
     with right:
         summary = st.container()
         choice = _controls()
     pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
     state = _gather(film.radiograph, pixels.shape, choice)
-    if bool(state.waiting) != polling:
-        # Whether the page looks again by itself is decided when the whole script runs.
+    if bool(state.waiting) != polling or (state.lungs is not None and known is None):
+        # Whether the page looks again by itself is decided when the whole script runs; and the film stands already
+        # without the outline that has just been found.
         st.session_state[_POLLING] = film.radiograph.sha256 if state.waiting else ""
         st.rerun()
     with summary:
@@ -211,10 +280,20 @@ def _board(film: ChosenFilm, polling: bool) -> None:
         for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
             with column, st.container(border=True, key=f"card_{key}"):
                 _card(film, key, state, choice, pixels)
+    _together(state, choice, pixels)
     _downloads(film, state, choice, pixels)
 
 
-def _film(film: ChosenFilm) -> None:
+def _together(state: _State, choice: _Choice, pixels: np.ndarray) -> None:
+    """What the maps have in common, once all of them are there."""
+    if "comparison" in state.waiting:
+        st.skeleton(height=240)
+    elif len(state.compared) > 1:
+        predictions = {key: reading.prediction for key, reading in state.readings.items()}
+        show_council(state.compared, predictions, pixels, state.lungs, choice.opacity, choice.outlines)
+
+
+def _film(film: ChosenFilm, lungs: Lungs | None) -> None:
     radiograph = film.radiograph
     radiograph_viewer(
         radiograph.pixels,
@@ -222,10 +301,13 @@ def _film(film: ChosenFilm) -> None:
         alt=f"Chest radiograph {radiograph.name}",
         name=radiograph.name,
         key="viewer",
+        outline=outline(radiograph.sha256, lungs),
     )
     about = [radiograph.format, *radiograph.notes]
     if film.source:
         about.append(f"From {film.source}")
+    if lungs:
+        about.append(f"Lungs outlined {whose(lungs)}")
     st.caption(". ".join(f"{part[:1].upper()}{part[1:]}" for part in about) + ".")
 
 
@@ -238,7 +320,7 @@ def _summary(film: ChosenFilm, state: _State) -> None:
     if not total:
         st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
         return
-    if len(state.readings) + len(state.errors) < total:
+    if len(state.readings) + len(state.errors) < total or "gate" in state.waiting:
         loading = any(not service().ready(key) for key in available())
         st.markdown(f"#### {len(state.readings)} of {total} networks have answered")
         st.progress(
@@ -246,7 +328,17 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             "Loading the networks: some seconds, once after a start." if loading else "Reading the film.",
         )
     else:
-        st.markdown(f"#### {agreement(titles, predictions)}")
+        if predictions:
+            verdict = judge(predictions, state.gate)
+            st.markdown(f"#### {_TOGETHER[verdict.answer]}")
+            st.markdown(
+                f"{agreement(titles, predictions, state.gate)} {verdict.why}\n\nProbability of COVID-19: "
+                f"{percent(verdict.mean)} on average, from {percent(verdict.low)} to {percent(verdict.high)} (standard "
+                f"deviation {100 * verdict.spread:.0f} points).",
+                help=_RULE,
+            )
+        else:
+            st.markdown(f"#### {agreement(titles, predictions)}")
         if film.finding:
             st.markdown(_stated(film.finding, predictions))
     if film.radiograph.synthetic:
@@ -351,15 +443,29 @@ def _heat(
         st.skeleton(height=240)
         return
     heat = state.heats[key]
+    lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
     name = f"{METHODS[heat.method].title} for {TITLES[finding]}, layer {heat.layer}"
     st.image(
-        _overlay_png(film.radiograph.sha256, key, finding, heat.method, choice.opacity, pixels, heat.heat),
+        _overlay_png(
+            film.radiograph.sha256,
+            key,
+            finding,
+            heat.method,
+            choice.opacity,
+            bool(lines),
+            pixels,
+            heat.heat,
+            lines,
+        ),
         width="stretch",
         alt=f"{name}, {title}: {_where(heat)}",
     )
     if heat.raw_max:
         st.image(_legend(choice.opacity), width="stretch", alt="Colour scale of the heat map, from none to the most")
         st.caption(f"None to most evidence. {name}: {_where(heat)}.")
+        if state.lungs:
+            place = evidence_of(film.radiograph.sha256, (key, finding, heat.method), heat.heat, state.lungs)
+            st.caption(in_words(place, finding))
     else:
         st.caption(f"{name}: nothing in this layer speaks for it, so the map is empty.")
 
@@ -382,14 +488,16 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
     # Both are made when they are asked for: each answer that comes in would make them anew.
     def numbers() -> str:
         predictions = [reading.prediction for reading in state.readings.values()]
-        return predictions_csv(film.radiograph, film.source, predictions, state.errors | state.heat_errors)
+        return predictions_csv(film.radiograph, film.source, predictions, state.errors | state.heat_errors, state.gate)
 
     def sheet() -> bytes:
         pictures = []
         for key, heat in state.heats.items():
             named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
             verdict = _verdict(state.readings[key].prediction)
-            pictures.append((f"{spec(key).title}: {verdict}", named, overlay(pixels, heat.heat, choice.opacity)))
+            lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
+            picture = outlined(overlay(pixels, heat.heat, choice.opacity), lines)
+            pictures.append((f"{spec(key).title}: {verdict}", named, picture))
         mark = "synthetic film, " if film.radiograph.synthetic else ""
         return contact_sheet_png(pictures, f"{mark}{film.radiograph.name}")
 

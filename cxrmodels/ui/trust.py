@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from concurrent.futures import wait
 from functools import partial
 from typing import Any
 
@@ -10,9 +11,6 @@ import numpy as np
 import streamlit as st
 
 from cxrmodels import NOTICE
-from cxrmodels.datasets.manifest import ManifestError
-from cxrmodels.datasets.masks import read_mask
-from cxrmodels.datasets.ready import listed
 from cxrmodels.engine import Engine
 from cxrmodels.explain import faithfulness, trust
 from cxrmodels.explain.changes import CHANGES, changed
@@ -23,19 +21,19 @@ from cxrmodels.explain.saliency import SaliencyMap
 from cxrmodels.explain.shortcuts import Trial, signs, trials
 from cxrmodels.explain.steps import Steps
 from cxrmodels.findings import TITLES
-from cxrmodels.lungs import mask_of
+from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, spec
 from cxrmodels.plots import covering_curves, overlay_png, percent, shuffled_curve
 from cxrmodels.radiograph import Radiograph, resize, to_png
 from cxrmodels.service import Job, Reading
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
-from cxrmodels.zoo import ModelError
 
 _SHOWN_SIDE = 420
 _OPACITY = 0.6
 _POLLING, _STOPPED = "trust_polling", "trust_stopped"
 _POLL_SECONDS = 0.5
+_PATIENCE_SECONDS = 0.25
 _STATIC = {"displayModeBar": False}
 _BADGES = {
     trust.HOLDS_UP: ":green-badge[:material/verified: Holds up]",
@@ -53,20 +51,6 @@ def show_trust(film: ChosenFilm) -> None:
     """The controls, the map, its checks as they come in, the badge over them, and the shortcut lab."""
     polling = bool(st.session_state.get(_POLLING))
     st.fragment(_board, run_every=_POLL_SECONDS if polling else None)(film, polling)
-
-
-@st.cache_data(max_entries=32, show_spinner=False)
-def _lungs(sha256: str, _radiograph: Radiograph) -> np.ndarray | None:
-    """The lungs of a film: as its data set drew them, else as the lung network outlines them."""
-    try:
-        film = listed(ready_folder(), sha256)
-        drawn = read_mask(film, _radiograph.pixels.shape) if film else None
-    except (OSError, ManifestError):
-        drawn = None
-    try:
-        return mask_of(_radiograph) if drawn is None else drawn
-    except ModelError:
-        return None
 
 
 class _Desk:
@@ -110,19 +94,22 @@ def _board(film: ChosenFilm, polling: bool) -> None:
     key = chosen.selectbox("Network", keys, format_func=lambda one: spec(one).title, key="trust_network")
     radiograph = film.radiograph
     asked = service().read(radiograph, key)
+    where = service().lungs(radiograph, ready_folder())
     reading: Reading | None = asked.result() if asked.done() and not asked.exception() else None
     finding, method = _choose(key, reading, named, way)
     desk = _Desk((radiograph.sha256, key, finding, method))
     if asked.done() and asked.exception():
         st.error(str(asked.exception()), icon=":material/error:")
-    elif reading is None or finding is None:
+    elif reading is None or finding is None or not wait([where], _PATIENCE_SECONDS).done:
         desk.waiting = True
         st.caption("Waiting for the network")
         st.skeleton(height=320)
     else:
         control, badge = st.empty(), st.container()
-        checks = _examine(desk, radiograph, key, reading, finding, method)
-        tried = _lab(desk, radiograph, finding)
+        # Without them, whatever the reason, their checks and changes are left out.
+        lungs = None if where.exception() else where.result()
+        checks = _examine(desk, radiograph, key, reading, finding, method, lungs)
+        tried = _lab(desk, radiograph, finding, lungs.mask if lungs else None)
         if checks and key in tried:
             with badge:
                 _badge(trust.judge([*checks, trust.check_shortcuts(signs(tried[key], finding))]))
@@ -169,7 +156,13 @@ def _small(pixels: np.ndarray) -> np.ndarray:
 
 
 def _examine(
-    desk: _Desk, radiograph: Radiograph, key: str, reading: Reading, finding: str, method: str
+    desk: _Desk,
+    radiograph: Radiograph,
+    key: str,
+    reading: Reading,
+    finding: str,
+    method: str,
+    lungs: Lungs | None,
 ) -> list[trust.Check]:
     """The map and its checks; none of them is returned before all have been made."""
     pixels, output = _small(radiograph.pixels), reading.output
@@ -215,12 +208,11 @@ def _examine(
             _shuffled(shuffled, found, pixels)
     if not (covered and stable and shuffled):
         return []
-    lungs = _lungs(radiograph.sha256, radiograph)
     return [
         trust.check_covering(covered),
         trust.check_stability(stable),
         trust.check_shuffled(shuffled),
-        *([trust.check_lungs(evidence(heat, lungs))] if lungs is not None else []),
+        *([trust.check_lungs(evidence(heat, lungs.mask))] if lungs else []),
     ]
 
 
@@ -316,9 +308,8 @@ def _shuffled(found: tuple[Shuffled, ...], original: SaliencyMap, pixels: np.nda
     )
 
 
-def _lab(desk: _Desk, radiograph: Radiograph, finding: str) -> dict[str, tuple[Trial, ...]]:
+def _lab(desk: _Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | None) -> dict[str, tuple[Trial, ...]]:
     """What every network that answers the finding says of the changed films, by key as far as it is known."""
-    lungs = _lungs(radiograph.sha256, radiograph)
     st.subheader("Shortcut lab")
     st.markdown(
         f"What the networks say of **{TITLES.get(finding, finding)}** when the film is changed. A mark in a corner "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ def radiograph_viewer(
     name: str,
     key: str,
     height: int = 520,
+    outline: Sequence[np.ndarray] = (),
 ) -> None:
     """Show a film that the reader can window, zoom, pan and invert.
 
@@ -52,6 +54,8 @@ def radiograph_viewer(
         name: the film's name, written under it.
         key: identity of this viewer on the page.
         height: greatest height of the film area in CSS pixels; narrow screens and wide films get less.
+        outline: closed lines around the lungs, float (P, 2) each, x and y as shares of width and height, 0-1; the
+            reader can take them away.
     """
     film, columns, rows = _sent(sha256, pixels)
     data: dict[str, Any] = {
@@ -64,6 +68,8 @@ def radiograph_viewer(
         "columns": columns,
         "rows": rows,
         "film": film,
+        # A ten-thousandth of a side is less than a pixel.
+        "outline": [np.round(line, 4).tolist() for line in outline],
     }
     _mount(key=key, data=data)
 

@@ -8,6 +8,7 @@ const MAX_WIDTH = 2;
 const KEY_STEP = 0.02; // of the grey range, per key press
 const PAN_STEP = 0.1; // of what is visible, per key press
 const ZOOM_STEP = 1.25;
+const OUTLINE = [["#10282e", 4], ["#7fe0f0", 2]]; // as in plots.outlined: colour, CSS pixels
 const REMEMBERED = 6; // films kept decoded: about 7 MB each
 
 // What the reader set up, by viewer key. It stands outside the DOM because Streamlit may build the element anew
@@ -31,7 +32,7 @@ const freshView = () => ({
 
 function recall(key, sha256) {
   const known = MEMORY.get(key);
-  const entry = known?.sha256 === sha256 ? known : { sha256, view: freshView(), film: null, panning: false };
+  const entry = known?.sha256 === sha256 ? known : { sha256, view: freshView(), film: null, panning: false, outlined: true };
   MEMORY.delete(key);
   MEMORY.set(key, entry); // last in the order = used last
   while (MEMORY.size > REMEMBERED) MEMORY.delete(MEMORY.keys().next().value);
@@ -158,6 +159,7 @@ class Viewer {
   async show(data) {
     const entry = recall(data.key, data.sha256);
     this.entry = entry;
+    entry.outline = data.outline; // it may come later than the film
     this.root.setAttribute("aria-label", `Viewer: ${data.name}`);
     this.canvas.setAttribute("aria-label", data.alt);
     this.caption.textContent = `${data.name} · ${data.columns} × ${data.rows} px`;
@@ -212,6 +214,7 @@ class Viewer {
     const middle = { x: this.canvas.clientWidth / 2, y: this.canvas.clientHeight / 2 };
     if (name === "pan") entry.panning = !entry.panning;
     if (name === "invert") entry.view.inverted = !entry.view.inverted;
+    if (name === "lungs") entry.outlined = !entry.outlined;
     if (name === "zoomIn") this.zoomAt(middle, ZOOM_STEP);
     if (name === "zoomOut") this.zoomAt(middle, 1 / ZOOM_STEP);
     if (name === "reset") {
@@ -357,6 +360,7 @@ class Viewer {
       ";": () => this.change({ centre: view.centre - KEY_STEP }),
       "'": () => this.change({ centre: view.centre + KEY_STEP }),
       i: () => !event.repeat && this.act("invert"),
+      l: () => !event.repeat && this.act("lungs"),
       r: () => this.act("reset"),
       " ": () => this.holdSpace(true),
       Escape: () => this.canvas.blur(),
@@ -404,6 +408,23 @@ class Viewer {
     context.setTransform(scale, 0, 0, scale,
       columns / 2 - view.x * film.width * scale, rows / 2 - view.y * film.height * scale);
     context.drawImage(this.surface, 0, 0);
+    if (this.entry.outlined) this.drawOutline(context, scale, ratio);
+  }
+
+  // Closed lines, dark under light, so that they show on any grey; as thin at every zoom.
+  drawOutline(context, scale, ratio) {
+    const { film, outline } = this.entry;
+    context.lineJoin = "round";
+    for (const [colour, wide] of OUTLINE) {
+      context.strokeStyle = colour;
+      context.lineWidth = (wide * ratio) / scale;
+      for (const line of outline) {
+        context.beginPath();
+        for (const [x, y] of line) context.lineTo(x * film.width, y * film.height);
+        context.closePath();
+        context.stroke();
+      }
+    }
   }
 
   // The film through the window, one look-up per pixel.
@@ -429,7 +450,7 @@ class Viewer {
   }
 
   showControls() {
-    const { view, film, panning } = this.entry;
+    const { view, film, panning, outline, outlined } = this.entry;
     const low = hundredths(view.centre - view.width / 2);
     const high = hundredths(view.centre + view.width / 2);
     for (const slider of this.sliders) {
@@ -439,6 +460,8 @@ class Viewer {
     }
     this.button("pan").setAttribute("aria-pressed", String(panning));
     this.button("invert").setAttribute("aria-pressed", String(view.inverted));
+    this.button("lungs").hidden = outline.length === 0;
+    this.button("lungs").setAttribute("aria-pressed", String(outlined));
     this.root.dataset.mode = panning || this.spaceHeld ? "pan" : "window";
 
     let text = `Zoom ${view.zoom.toFixed(1)}× · window ${low}–${high}`;

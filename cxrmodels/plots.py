@@ -101,7 +101,7 @@ def framed(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
         return coloured
     # What lies at the picture's edge has its edge there.
     inner = binary_erosion(mask, iterations=2)
-    found = np.where(mask[..., None], coloured, coloured // 2)
+    found = np.where(mask[..., None], coloured, np.rint(0.6 * coloured).astype(np.uint8))
     found[binary_dilation(mask) & ~binary_erosion(mask, iterations=3)] = _FILM_BLACK
     found[mask & ~inner] = FRAME
     return found

@@ -18,11 +18,12 @@ from cxrmodels.explain.feature_maps import PICTURE_SIDE, Maps, Network
 from cxrmodels.explain.layers import ANSWER, KINDS, SOFTMAX, blocks_of, describe
 from cxrmodels.explain.steps import finish
 from cxrmodels.inference import network_input, predict
-from cxrmodels.networks import build
 from cxrmodels.phantom import phantom
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.zoo import SPECS, load
 from tests.bare import bare_engine
+from tests.test_receptive_field import described
+from tests.test_receptive_field import network as small
 
 SIDE = 32
 
@@ -51,9 +52,7 @@ def maps(key: str, layer: str) -> Maps:
 
 @pytest.mark.parametrize("key", SPECS)
 def test_every_layer_of_every_network_is_explained(key: str) -> None:
-    spec = SPECS[key]
-    network = build(spec.network, spec.input_size, spec.channels, len(spec.findings))
-    found = describe(network)
+    network, found = small(SPECS[key].network), described(SPECS[key].network)
     assert [layer.name for layer in found] == [*(layer.name for layer in network.layers), SOFTMAX]
     assert sum(layer.parameters for layer in found) == network.count_params()
     for layer in found:
@@ -72,15 +71,14 @@ def test_every_layer_of_every_network_is_explained(key: str) -> None:
 
 
 def test_kinds_that_are_easily_mistaken() -> None:
-    spec = SPECS["mobilenet_v3"]
-    kinds = {layer.name: layer.kind for layer in describe(build(spec.network, 64, 1, 4))}
+    kinds = {layer.name: layer.kind for layer in described("mobilenet_v3")}
     assert kinds["block3_squeeze_pool"] == "gate_pooling"
     assert kinds["block3_squeeze_reduce"] == "gate_weights"
     assert kinds["block3_squeeze"] == "gate"
     assert kinds["block3_project"] == "pointwise"
     assert kinds["pooling"] == "global_pooling"
     assert kinds["stem"] == "convolution"
-    fused = {layer.name: layer for layer in describe(build("two_conv_cnn", 32, 1, 2))}
+    fused = {layer.name: layer for layer in described("two_conv_cnn")}
     assert (fused["conv1"].kind, fused["conv1"].activation) == ("convolution", "relu")
     assert KINDS["relu"].title in fused["conv1"].sentences()
 
@@ -143,9 +141,10 @@ def test_a_map_with_nothing_above_zero_shows_nothing() -> None:
 
 
 def test_large_maps_are_kept_small() -> None:
-    found = maps("mobilenet_v3", "film")
-    assert found.pictures.shape == (3, PICTURE_SIDE, PICTURE_SIDE)
-    assert maps("mobilenet_v3", "stem_act").nbytes <= 2**20
+    found = maps("lung_aware", "film")
+    assert SPECS["lung_aware"].input_size > PICTURE_SIDE
+    assert found.pictures.shape == (1, PICTURE_SIDE, PICTURE_SIDE)
+    assert maps("lung_aware", "stem_act").nbytes <= 2**20
 
 
 def test_the_last_layer_is_the_prediction() -> None:

@@ -76,9 +76,7 @@ def telling(name: str) -> list[Layer]:
     seen = [
         layer
         for layer in described(name)
-        if layer.has_places
-        and layer.inputs
-        and not mask_of_unit(described(name), layer.name, (0, 0), gates=True).all()
+        if layer.has_places and layer.inputs and not mask_of_unit(described(name), layer.name, (0, 0), gates=True).all()
     ]
     joins = [layer for layer in seen if layer.kind in ("concatenate", "add")]
     return list({layer.name: layer for layer in (seen[len(seen) // 2], *joins[:1], seen[-1])}.values())

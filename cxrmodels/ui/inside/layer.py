@@ -102,7 +102,8 @@ def _field(key: str, network: Network, layer: Layer) -> str:
 
 
 def _item(maps: Maps, number: int) -> Item:
-    mean = f"mean {maps.mean[number]:.2g}"
+    value = float(maps.mean[number])
+    mean = "mean 0" if not maps.strength[number] else f"mean {value:.2g}" if abs(value) >= 0.001 else "mean < 0.001"
     return Item(
         str(number),
         f"{number}",

@@ -104,7 +104,7 @@ def _choose_layer(key: str, network: Network, walked: Walk) -> Layer:
 
 
 def _item(block: Block, walked: Walk) -> Item:
-    size = " x ".join(map(str, block.end.shape))
+    size = " x ".join(map(str, block.end.shape)) if len(block.end.shape) > 1 else size_of(block.end)
     picture = walked.blocks.get(block.name)
     detail = f"{size}; {block.parameters:,} learnt" if block.parameters else size
     about = f"Open block {block.name}: output {size}, {block.parameters:,} learnt numbers"

@@ -16,7 +16,7 @@ from cxrmodels.explain.receptive_field import UnknownReachError, mask_of_unit
 from cxrmodels.explain.saliency import on_film
 from cxrmodels.explain.steps import Steps
 from cxrmodels.models import spec
-from cxrmodels.plots import framed, overlay, png
+from cxrmodels.plots import framed, overlay, percent, png
 from cxrmodels.radiograph import Radiograph, resize
 from cxrmodels.ui.desk import Desk
 from cxrmodels.ui.films import escaped
@@ -104,7 +104,7 @@ def _seen(mask: np.ndarray) -> str:
     high, wide = (int(np.ptp(np.flatnonzero(mask.any(axis)))) + 1 for axis in (1, 0))
     holes = "" if mask.sum() == high * wide else ", with gaps"
     film = f"{mask.shape[0]} x {mask.shape[1]}"
-    return f"It sees {high} x {wide} pixels{holes} of the {film} that the network gets: {100 * mask.mean():.0f} %."
+    return f"It sees {high} x {wide} pixels{holes} of the {film} that the network gets: {percent(float(mask.mean()))}."
 
 
 def _excited(key: str, layer: Layer, maps: Maps, channel: int) -> bool:

@@ -15,6 +15,7 @@ st.navigation(
     [
         st.Page("pages/read_a_film.py", title="Read a film", icon=":material/radiology:", default=True),
         st.Page("pages/trust_a_heat_map.py", title="Trust a heat map", icon=":material/fact_check:"),
+        st.Page("pages/inside_a_cnn.py", title="Inside a CNN", icon=":material/account_tree:"),
         st.Page("pages/compare_models.py", title="Compare models", icon=":material/compare_arrows:"),
         st.Page("pages/train_a_cnn.py", title="Train a CNN", icon=":material/model_training:"),
         st.Page("pages/models.py", title="Models", icon=":material/neurology:"),

@@ -30,6 +30,8 @@ OTHER_COLOUR = "#686868"
 _FILM_BLACK = (10, 10, 12)
 _OUTLINE, _OUTLINE_EDGE = "#7FE0F0", "#10282E"
 """Of lungs: no colour of a heat map, nor of a film."""
+FRAME = (86, 180, 233)
+"""What is pointed at in a picture: sky blue of Okabe and Ito, told from every grey and from magma."""
 
 
 def percent(probability: float) -> str:
@@ -97,6 +99,29 @@ def png(picture: np.ndarray) -> bytes:
 def overlay_png(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> bytes:
     """`overlay` as PNG."""
     return png(overlay(pixels, heat, opacity))
+
+
+def framed(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A picture with the edge of a region drawn in, bright between two dark lines, and all else dimmed.
+
+    Args:
+        picture: uint8 (H, W) or (H, W, 3).
+        mask: bool (H, W), the region; empty or full it leaves the picture as it is.
+
+    Returns:
+        uint8 (H, W, 3).
+    """
+    from scipy.ndimage import binary_dilation, binary_erosion
+
+    coloured = picture if picture.ndim == 3 else np.repeat(picture[..., None], 3, axis=-1)
+    if mask.all() or not mask.any():
+        return coloured
+    # What lies at the picture's edge has its edge there.
+    inner = binary_erosion(mask, iterations=2)
+    found = np.where(mask[..., None], coloured, np.rint(0.6 * coloured).astype(np.uint8))
+    found[binary_dilation(mask) & ~binary_erosion(mask, iterations=3)] = _FILM_BLACK
+    found[mask & ~inner] = FRAME
+    return found
 
 
 def heat_legend_png(opacity: float, width: int = 240, height: int = 12) -> bytes:
@@ -186,6 +211,32 @@ def probability_bars(findings: Sequence[str], probabilities: Sequence[float], in
         ink,
         xaxis={"range": [0, 1.14], "visible": False, "fixedrange": True},
         yaxis=axis(ink, autorange="reversed", showgrid=False),
+    )
+
+
+def unit_bars(names: Sequence[str], values: Sequence[float], said: Sequence[str], ink: str) -> Figure:
+    """Activations of units without places, one horizontal bar each, labelled with what is `said` of it."""
+    bars = {
+        "type": "bar",
+        "x": list(values),
+        "y": list(names),
+        "orientation": "h",
+        "marker": {"color": COLOURS["bacterial_pneumonia"]},
+        "text": list(said),
+        "textposition": "outside",
+        "textfont": {"color": ink},
+        "cliponaxis": False,
+        "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+    }
+    low, high = min(0.0, *values), max(0.0, *values)
+    room = 0.15 * ((high - low) or 1)
+    return chart(
+        [bars],
+        24 * len(names) + 16,
+        ink,
+        xaxis={"range": [low - (room if low else 0), high + room], "visible": False, "fixedrange": True},
+        # Names may look like numbers: they are none.
+        yaxis=axis(ink, autorange="reversed", showgrid=False, type="category"),
     )
 
 

@@ -23,7 +23,7 @@ from cxrmodels.inference import Prediction, predict
 from cxrmodels.lungs import Lungs, find
 from cxrmodels.models import load
 from cxrmodels.radiograph import Radiograph
-from cxrmodels.runtime import needs_tensorflow
+from cxrmodels.runtime import import_tensorflow, needs_tensorflow
 from cxrmodels.zoo import ModelError
 
 FAILURE_SECONDS = 5.0
@@ -262,7 +262,7 @@ def _ready_engine(key: str) -> Engine:
             loaded = load(key)
             if needs_tensorflow(loaded) and "tensorflow" not in sys.modules:
                 time.sleep(_BREATH_SECONDS)
-                _import_tensorflow()
+                import_tensorflow()
             engine = Engine(loaded)
             engine.warm_up()
             return engine
@@ -272,14 +272,3 @@ def _ready_engine(key: str) -> Engine:
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
-
-
-def _import_tensorflow() -> None:
-    """Import TensorFlow while the threads that serve pages get their turn every half millisecond, not every five:
-    otherwise whoever clicks meanwhile waits until the import is over."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0005)
-    try:
-        import tensorflow  # noqa: F401
-    finally:
-        sys.setswitchinterval(before)

@@ -167,6 +167,7 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
         "cxrmodels.service",
         "cxrmodels.ui.results",
         "cxrmodels.ui.trust",
+        "cxrmodels.ui.inside.page",
         "cxrmodels.ui.cards",
         "cxrmodels.ui.comparison.page",
         "cxrmodels.ui.lab.page",

@@ -140,12 +140,22 @@ def as_map(
     the finding cut off, the rest scaled to 0-1, and laid where the network looked."""
     raw = np.maximum(raw, 0)
     raw_max = float(raw.max())
-    height, width = size or radiograph.pixels.shape
-    heat = np.zeros((height, width), np.float32)
+    heat = np.zeros(size or radiograph.pixels.shape, np.float32)
     if raw_max > 0:
-        left, top, right, bottom = seen_part(radiograph, model)
-        x, y = round(left * width), round(top * height)
-        wide, high = max(1, round(right * width) - x), max(1, round(bottom * height) - y)
-        heat[y : y + high, x : x + wide] = resize((raw / raw_max).astype(np.float32), wide, high)
+        heat = on_film((raw / raw_max).astype(np.float32), model, radiograph, size)
     heat.setflags(write=False)
     return SaliencyMap(model.key, method, finding, layer, radiograph.sha256, heat, raw_max)
+
+
+def on_film(
+    values: np.ndarray, model: ModelSpec, radiograph: Radiograph, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Values over what the network saw, float32 (h, w), 0-1, laid where it looked: float32 (height, width) over the
+    whole film, of `size` or by default the radiograph's, 0 where the network saw nothing."""
+    height, width = size or radiograph.pixels.shape
+    left, top, right, bottom = seen_part(radiograph, model)
+    x, y = round(left * width), round(top * height)
+    wide, high = max(1, round(right * width) - x), max(1, round(bottom * height) - y)
+    laid = np.zeros((height, width), np.float32)
+    laid[y : y + high, x : x + wide] = resize(values, wide, high)
+    return laid

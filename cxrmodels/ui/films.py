@@ -13,7 +13,7 @@ import streamlit as st
 from cxrmodels.datasets.manifest import ManifestError, data_folder
 from cxrmodels.datasets.ready import ReadyFilm, listed, listed_as, phantom_films, real_films
 from cxrmodels.radiograph import MAX_BYTES, Radiograph, RadiographError, read_radiograph, resize, to_png
-from cxrmodels.ui.gallery import gallery
+from cxrmodels.ui.gallery import Item, gallery
 
 if TYPE_CHECKING:
     from streamlit.runtime.uploaded_file_manager import UploadedFile
@@ -109,7 +109,7 @@ def _plain(name: str) -> str:
     return "".join(letter if letter.isprintable() and letter != "`" else "?" for letter in name[:80])
 
 
-def _escaped(name: str) -> str:
+def escaped(name: str) -> str:
     """A file name for a label, which Streamlit reads as Markdown: unescaped, a name could load a remote picture."""
     return re.sub(r"([^\w\s.-]|_)", r"\\\1", _plain(name))
 
@@ -120,7 +120,7 @@ def _pick_upload(uploads: dict[str, UploadedFile]) -> None:
         "Your films",
         list(uploads),
         default=chosen if chosen in uploads else None,
-        format_func=lambda key: _escaped(uploads[key].name),
+        format_func=lambda key: escaped(uploads[key].name),
         # A new key where the choice was made elsewhere: the pills then show it instead of their old state.
         key=f"pick {chosen if chosen in uploads else ''} {len(uploads)}",
     )
@@ -140,7 +140,8 @@ def show_strip(films: Iterable[ReadyFilm], *, label: str, key: str, then: str | 
     shown, lost = [], []
     for film in films:
         try:
-            shown.append((film, _thumbnail(film.key, film)))
+            about = f"Open chest radiograph: {film.title}. {film.detail}."
+            shown.append(Item(film.key, film.title, about, _thumbnail(film.key, film)))
         except (OSError, RadiographError):
             lost.append(film.title)
     if lost:

@@ -1,4 +1,4 @@
-"""The strip of ready films: each picture is a button.
+"""A strip of pictures, each of which is a button: the ready films, and what a network makes of one.
 
 A Streamlit component (v2, inline), because Streamlit's own pictures cannot be clicked and its buttons show none.
 """
@@ -8,12 +8,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import streamlit as st
-
-if TYPE_CHECKING:
-    from cxrmodels.datasets.ready import ReadyFilm
 
 _ASSETS = Path(__file__).parent / "assets"
 
@@ -25,22 +22,42 @@ _mount = st.components.v2.component(
 )
 
 
+class Item(NamedTuple):
+    """A picture to pick.
+
+    Attributes:
+        key: what it is picked by.
+        title: the line below it.
+        about: what picking it does, for readers who do not see it.
+        picture: PNG.
+        detail: a second, quieter line.
+    """
+
+    key: str
+    title: str
+    about: str
+    picture: bytes
+    detail: str = ""
+
+
 def gallery(
-    films: Iterable[tuple[ReadyFilm, bytes]],
+    items: Iterable[Item],
     *,
     label: str,
     chosen: str | None,
     on_pick: Callable[[str], None],
     key: str,
+    small: bool = False,
 ) -> None:
-    """Show films to pick from, by mouse, finger or keyboard.
+    """Show pictures to pick from, by mouse, finger or keyboard.
 
     Args:
-        films: each film with its thumbnail, a PNG.
+        items: the pictures.
         label: what the strip is, for readers who do not see it.
-        chosen: key of the film that is open, or None.
-        on_pick: called with a film's key when it is picked, before the script runs again.
+        chosen: key of the picture that is open, or None.
+        on_pick: called with a picture's key when it is picked, before the script runs again.
         key: identity of the strip on the page.
+        small: many small pictures in rows, their pixels to be told apart, instead of one row of large ones.
     """
 
     def picked() -> None:
@@ -49,15 +66,17 @@ def gallery(
     data = {
         "label": label,
         "chosen": chosen,
+        "small": small,
         # A tuple, not a list: Streamlit would import pandas (half a second) to see whether a list is a data frame.
         "films": tuple(
             {
-                "key": film.key,
-                "title": film.title,
-                "about": f"Open chest radiograph: {film.title}. {film.detail}.",
-                "picture": f"data:image/png;base64,{base64.b64encode(thumbnail).decode('ascii')}",
+                "key": item.key,
+                "title": item.title,
+                "detail": item.detail,
+                "about": item.about,
+                "picture": f"data:image/png;base64,{base64.b64encode(item.picture).decode('ascii')}",
             }
-            for film, thumbnail in films
+            for item in items
         ),
     }
     _mount(key=key, data=data, on_picked_change=picked)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from concurrent.futures import wait
 from functools import partial
 from typing import Any
@@ -25,14 +24,14 @@ from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, spec
 from cxrmodels.plots import covering_curves, overlay_png, percent, shuffled_curve
 from cxrmodels.radiograph import Radiograph, resize, to_png
-from cxrmodels.service import Job, Reading
+from cxrmodels.service import Reading
+from cxrmodels.ui.desk import Desk, look_again
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
 
 _SHOWN_SIDE = 420
 _OPACITY = 0.6
-_POLLING, _STOPPED = "trust_polling", "trust_stopped"
-_POLL_SECONDS = 0.5
+_PAGE = "trust"
 _PATIENCE_SECONDS = 0.25
 _STATIC = {"displayModeBar": False}
 _BADGES = {
@@ -49,47 +48,14 @@ _GRADES = {
 
 def show_trust(film: ChosenFilm) -> None:
     """The controls, the map, its checks as they come in, the badge over them, and the shortcut lab."""
-    polling = bool(st.session_state.get(_POLLING))
-    st.fragment(_board, run_every=_POLL_SECONDS if polling else None)(film, polling)
+    look_again(_PAGE, _board, film)
 
 
-class _Desk:
-    """What was asked for in this run of the page: jobs by name, and whether any is still at work."""
-
-    def __init__(self, question: tuple[Hashable, ...]) -> None:
-        self.question, self.stopped = question, st.session_state.get(_STOPPED) == question
-        self.jobs: list[Job] = []
-        self.waiting = False
-
-    def ask(self, name: str, key: str, make: Callable[[Engine], Steps[Any]], words: str, *about: Hashable) -> Any:
-        """The answer of a job, or None while it is at work; how far it is stands on the page."""
-        named = (name, key, *(about or self.question))
-        job = service().known(named) if self.stopped else service().work(named, key, make)
-        if job is None or job.answer.cancelled():
-            st.caption(f"{words}: stopped.")
-            return None
-        if not job.answer.done():
-            self.jobs.append(job)
-            self.waiting = True
-            st.progress(min(1.0, job.share), f"{words}: {100 * job.share:.0f} %")
-            return None
-        problem = job.answer.exception()
-        if problem is not None:
-            st.error(f"{words} failed ({problem}).", icon=":material/error:")
-            return None
-        return job.answer.result()
-
-    def stop(self) -> None:
-        for job in self.jobs:
-            job.stop()
-        st.session_state[_STOPPED] = self.question
-
-
-def _board(film: ChosenFilm, polling: bool) -> None:
+def _board(film: ChosenFilm) -> bool:
     keys = available()
     if not keys:
         st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
-        return
+        return False
     chosen, named, way = st.columns(3, vertical_alignment="bottom")
     key = chosen.selectbox("Network", keys, format_func=lambda one: spec(one).title, key="trust_network")
     radiograph = film.radiograph
@@ -97,7 +63,7 @@ def _board(film: ChosenFilm, polling: bool) -> None:
     where = service().lungs(radiograph, ready_folder())
     reading: Reading | None = asked.result() if asked.done() and not asked.exception() else None
     finding, method = _choose(key, reading, named, way)
-    desk = _Desk((radiograph.sha256, key, finding, method))
+    desk = Desk(_PAGE, (radiograph.sha256, key, finding, method))
     if asked.done() and asked.exception():
         st.error(str(asked.exception()), icon=":material/error:")
     elif reading is None or finding is None or not wait([where], _PATIENCE_SECONDS).done:
@@ -113,18 +79,8 @@ def _board(film: ChosenFilm, polling: bool) -> None:
         if checks and key in tried:
             with badge:
                 _badge(trust.judge([*checks, trust.check_shortcuts(signs(tried[key], finding))]))
-        if desk.jobs:
-            control.button("Stop", icon=":material/stop_circle:", on_click=desk.stop, key="trust_stop")
-        elif desk.stopped:
-            control.button("Go on", icon=":material/play_circle:", on_click=_go_on, key="trust_go_on")
-    if desk.waiting != polling:
-        # Whether the page looks again by itself is decided when the whole script runs.
-        st.session_state[_POLLING] = desk.waiting
-        st.rerun()
-
-
-def _go_on() -> None:
-    st.session_state.pop(_STOPPED, None)
+        desk.control(control)
+    return desk.waiting
 
 
 def _choose(key: str, reading: Reading | None, named: Any, way: Any) -> tuple[str | None, str]:
@@ -156,7 +112,7 @@ def _small(pixels: np.ndarray) -> np.ndarray:
 
 
 def _examine(
-    desk: _Desk,
+    desk: Desk,
     radiograph: Radiograph,
     key: str,
     reading: Reading,
@@ -308,7 +264,7 @@ def _shuffled(found: tuple[Shuffled, ...], original: SaliencyMap, pixels: np.nda
     )
 
 
-def _lab(desk: _Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | None) -> dict[str, tuple[Trial, ...]]:
+def _lab(desk: Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | None) -> dict[str, tuple[Trial, ...]]:
     """What every network that answers the finding says of the changed films, by key as far as it is known."""
     st.subheader("Shortcut lab")
     st.markdown(

@@ -1,6 +1,6 @@
-// The strip of ready films. Tells Python which one was picked; what is open comes back as data.
+// A strip of pictures. Tells Python which one was picked; what is open comes back as data.
 
-const SHOWN = new WeakMap(); // strip -> the films it shows, so that a rerun does not rebuild them
+const SHOWN = new WeakMap(); // strip -> what it shows, so that a rerun does not rebuild it
 
 function build(strip, films, pick) {
   const buttons = films.map((film) => {
@@ -14,6 +14,11 @@ function build(strip, films, pick) {
     picture.alt = film.title;
     const title = document.createElement("span");
     title.textContent = film.title;
+    if (film.detail) {
+      const detail = document.createElement("small");
+      detail.textContent = film.detail;
+      title.append(detail);
+    }
     button.append(picture, title);
     button.addEventListener("click", () => pick(film.key));
     return button;
@@ -24,10 +29,11 @@ function build(strip, films, pick) {
 export default function ({ data, parentElement, setTriggerValue }) {
   const strip = parentElement.querySelector(".strip");
   strip.setAttribute("aria-label", data.label);
-  const keys = data.films.map((film) => film.key).join(" ");
-  if (SHOWN.get(strip) !== keys) {
+  strip.classList.toggle("small", data.small);
+  const shown = data.films.map((film) => [film.key, film.title, film.detail, film.picture].join(" ")).join(" ");
+  if (SHOWN.get(strip) !== shown) {
     build(strip, data.films, (key) => setTriggerValue("picked", key));
-    SHOWN.set(strip, keys);
+    SHOWN.set(strip, shown);
   }
   for (const button of strip.children) {
     button.setAttribute("aria-pressed", String(button.dataset.key === data.chosen));

@@ -1,0 +1,1 @@
+"""The page inside a network, part by part."""

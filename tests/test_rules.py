@@ -19,7 +19,7 @@ LIBRARY = sorted((ROOT / "cxrmodels").rglob("*.py"))
 PAGES = sorted((ROOT / "pages").glob("*.py"))
 
 LAYERS = (
-    ("radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
+    ("resampling", "radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
     ("zoo",),
     ("runtime",),
     ("engine",),

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
-from cxrmodels.resampling import bilinear
+from cxrmodels.resizing import bilinear
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -1,4 +1,4 @@
-"""Resampling against Pillow, which does the same in another way."""
+"""Resizing against Pillow, which does the same in another way."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cxrmodels import resampling
-from cxrmodels.resampling import bilinear
+from cxrmodels import resizing
+from cxrmodels.resizing import bilinear
 
 
 @pytest.mark.parametrize(
@@ -49,10 +49,10 @@ def test_the_same_size_is_the_same_picture() -> None:
 
 
 def test_what_is_kept_for_the_longest_sides_is_bounded() -> None:
-    starts, weights = resampling._bands(2**16, 256)
+    starts, weights = resizing._bands(2**16, 256)
     assert weights.nbytes < 4 * 2**20
     assert len(starts) == len(weights)
-    kept = resampling._bands.cache_info().maxsize
+    kept = resizing._bands.cache_info().maxsize
     assert kept is not None
     assert kept * 4 <= 64
 

@@ -610,6 +610,18 @@ def _benchmark(arguments: argparse.Namespace) -> int:
     return _OK
 
 
+def _serve(arguments: argparse.Namespace) -> int:
+    from cxrmodels.api.access import AccessError
+    from cxrmodels.api.server import serve
+
+    _say(f"http://{arguments.host}:{arguments.port}/api/v1/openapi.json says what can be asked. {NOTICE}")
+    try:
+        serve(arguments.host, arguments.port, arguments.rate)
+    except AccessError as error:
+        raise UsageError(str(error)) from None
+    return _OK
+
+
 def _card(arguments: argparse.Namespace) -> int:
     print(read_card(_known(arguments.key)).to_json(), end="")
     return _OK
@@ -729,6 +741,11 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--output", required=True, metavar="FILE", help="the table, .csv or .parquet")
     batch.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
     batch.add_argument("--labels", metavar="FILE.csv", help="columns file and label: accuracy and AUC are printed")
+
+    serve = command("serve", _serve, "Answer other programs over HTTP, without pages. See docs/api.md.")
+    serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone)")
+    serve.add_argument("--port", type=int, default=8502)
+    serve.add_argument("--rate", type=int, metavar="N", help="requests a minute from one address")
 
     explain = command("explain", _explain, "Heat maps of a film over it, as PNG files.")
     explain.add_argument("file", metavar="FILE")

@@ -95,10 +95,15 @@ def network_inputs(radiographs: Sequence[Radiograph], model: ModelSpec, size: in
     )
 
 
-def predict(engine: Engine, radiograph: Radiograph) -> tuple[Prediction, Output]:
-    """One film through one model. The output's features are what heat maps start from."""
-    loaded = engine.loaded
-    output = engine.run(network_input(radiograph, loaded.spec)[None])
+def predict(engine: Engine, radiograph: Radiograph, prepared: np.ndarray | None = None) -> tuple[Prediction, Output]:
+    """One film through one model. The output's features are what heat maps start from.
+
+    Args:
+        prepared: what `network_input` gives, where it was made before.
+    """
+    if prepared is None:
+        prepared = network_input(radiograph, engine.loaded.spec)
+    output = engine.run(prepared[None])
     return interpret(engine, radiograph, output.logits[0]), output
 
 

@@ -36,6 +36,15 @@ def _engine() -> Engine:
     return Engine(load(LUNGS.key))
 
 
+def load_network() -> None:
+    """Load the lung network now, so that the first film does not wait for it.
+
+    Raises:
+        ModelError: it is missing or altered.
+    """
+    _engine()
+
+
 def tidy(mask: np.ndarray) -> np.ndarray:
     """The two largest spots of a mask, holes filled: what is left of an outline when specks are gone.
 

@@ -8,13 +8,14 @@ import logging
 import re
 import struct
 import warnings
-import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
+
+from cxrmodels.resizing import bilinear
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -168,31 +169,8 @@ def read_radiograph(data: bytes, name: str = "") -> Radiograph:
 
 def resize(pixels: np.ndarray, width: int, height: int) -> Floats:
     """(H, W) greys 0-1 -> float32 (height, width), 0-1: bilinear with anti-aliasing when shrinking."""
-    shrunk = _as_picture(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    resized: Floats = np.asarray(shrunk)
-    return resized.clip(0, 1)
-
-
-_last_picture: tuple[weakref.ref[np.ndarray], Image.Image] | None = None
-
-
-def _as_picture(pixels: np.ndarray) -> Image.Image:
-    """As a Pillow picture. The last film's is kept while the film lives: every network shrinks the same one, and
-    copying a large film into Pillow takes longer than shrinking it. Only what cannot change is kept."""
-    global _last_picture  # noqa: PLW0603
-    held = _last_picture
-    if held is not None and held[0]() is pixels:
-        return held[1]
-    picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.float32))
-    if not pixels.flags.writeable and pixels.base is None:
-        _last_picture = (weakref.ref(pixels, _forget_picture), picture)
-    return picture
-
-
-def _forget_picture(gone: weakref.ref[np.ndarray]) -> None:
-    global _last_picture  # noqa: PLW0603
-    if _last_picture is not None and _last_picture[0] is gone:
-        _last_picture = None
+    resized: Floats = bilinear(pixels, width, height).clip(0, 1)
+    return resized
 
 
 def to_png(pixels: np.ndarray) -> bytes:

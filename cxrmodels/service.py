@@ -9,19 +9,24 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cxrmodels import lungs
 from cxrmodels.engine import Engine, Output
 from cxrmodels.explain.saliency import SaliencyMap, saliency
 from cxrmodels.explain.steps import Steps
+from cxrmodels.fair_line import FairLine, LineFullError, Task
 from cxrmodels.gate import Gate, judge
-from cxrmodels.inference import Prediction, predict
+from cxrmodels.inference import Prediction, network_input, predict
 from cxrmodels.lungs import Lungs, find
-from cxrmodels.models import load
+from cxrmodels.models import load, spec
+from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.runtime import import_tensorflow, needs_tensorflow
 from cxrmodels.zoo import ModelError
@@ -30,6 +35,7 @@ FAILURE_SECONDS = 5.0
 """How long a failure is the answer before the work is tried anew, so that a page which looks again can show it."""
 
 _ATTEMPTS = 5
+_SERVER = "the program itself"
 # Importing TensorFlow keeps Python busy for seconds: the page that asked for it is to reach the browser first.
 _BREATH_SECONDS = 1.5
 
@@ -39,7 +45,10 @@ UNWATCHED_SECONDS = 120.0
 _KEPT_JOBS = 128
 
 KEPT_BYTES = 128 * 2**20
-"""Answers kept, in bytes of their features and heat maps; the least recently used go first."""
+"""Answers kept, in bytes of their arrays, and as much again for long work; the least recently used go first."""
+
+MOST_WAITING = 32
+"""Films that may wait for the models, of all viewers together. Each is some tenths of a second of work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +70,10 @@ class Job:
     def __init__(self, make: Callable[[], Steps[Any]]) -> None:
         self.share, self.answer = 0.0, Future[Any]()
         self.watched = time.monotonic()
-        self._make, self._attempts = make, 0
+        # Both hold the film, and are let go of when there is nothing left to do.
+        self._make: Callable[[], Steps[Any]] | None = make
         self._steps: Steps[Any] | None = None
+        self._attempts = 0
         self._stopped = threading.Event()
 
     def stop(self) -> None:
@@ -72,9 +83,16 @@ class Job:
 
     def advance(self) -> bool:
         """Do one piece. Returns whether there is more to do."""
+        more = self._advance()
+        if not more:
+            self._make = self._steps = None
+        return more
+
+    def _advance(self) -> bool:
         if self._stopped.is_set() or time.monotonic() - self.watched > UNWATCHED_SECONDS:
             self.answer.cancel()
             return False
+        assert self._make is not None, "work that is done is not advanced"
         try:
             if self._steps is None:
                 self._steps = self._make()
@@ -98,30 +116,49 @@ class Job:
             settle()
 
 
-def _weight(answer: object) -> int:
-    if isinstance(answer, Reading):
-        return int(answer.output.features.nbytes)
-    if isinstance(answer, Lungs):
-        return int(answer.mask.nbytes)
-    return int(answer.heat.nbytes) if isinstance(answer, SaliencyMap) else 0
+def weight(answer: object) -> int:
+    """Bytes of the arrays in an answer, wherever they stand in it."""
+    if isinstance(answer, np.ndarray):
+        return int(answer.nbytes)
+    if isinstance(answer, dict):
+        return sum(map(weight, answer.values()))
+    if isinstance(answer, list | tuple | set | frozenset):
+        return sum(map(weight, answer))
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return sum(weight(getattr(answer, one.name)) for one in fields(answer))
+    return 0
 
 
 class Service:
     """Models and their answers, shared by all viewers of a server.
 
-    Work runs on one thread, in the order asked: a network uses all cores for one film already, and a second
-    network beside it would only make both wait. Nothing here blocks a caller; each call gives a `Future` whose
-    exception, if any, is a `ModelError`.
+    Work runs on one thread: a network uses all cores for one film already, and a second network beside it would only
+    make both wait. Viewers take turns, see `fair_line`. Nothing here blocks a caller; each call gives a `Future` whose
+    exception, if any, is a `ModelError`: a `LineFullError` where too many films wait.
+
+    Args:
+        kept_bytes: see `KEPT_BYTES`.
+        most_waiting: see `MOST_WAITING`.
     """
 
-    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES, most_waiting: int = MOST_WAITING) -> None:
+        # One place in its queue for every task; which task it is, is settled when its turn comes.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="models")
+        self._preparer = ThreadPoolExecutor(2, thread_name_prefix="preparing")
+        self._line = FairLine(most_waiting)
         self._engines: dict[str, Engine] = {}
         self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._askers: dict[Hashable, set[str]] = {}
         self._failures: dict[Hashable, float] = {}
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._prepared: tuple[str, dict[str, Future[np.ndarray]]] = ("", {})
         self._kept_bytes = kept_bytes
         self._guard = threading.Lock()
+
+    def close(self) -> None:
+        """End the threads; what waits is not done any more."""
+        self._worker.shutdown(cancel_futures=True)
+        self._preparer.shutdown(cancel_futures=True)
 
     def warm_up(self, keys: tuple[str, ...], then: Callable[[], object]) -> None:
         """Load models and compile them, while nobody is waiting yet; `then` is called last.
@@ -129,7 +166,7 @@ class Service:
         What is asked for meanwhile comes before the models that are not loaded yet.
         """
         if not keys:
-            self._worker.submit(then)
+            self._ask(_SERVER, "then", then, counts=False)
             return
 
         def step() -> None:
@@ -138,67 +175,129 @@ class Service:
             finally:  # A model that fails stops no other; whoever asks for it is told why.
                 self.warm_up(keys[1:], then)
 
-        self._worker.submit(step)
+        self._ask(_SERVER, keys, step, counts=False)
 
-    def read(self, radiograph: Radiograph, key: str) -> Future[Reading]:
+    def read(self, radiograph: Radiograph, key: str, viewer: str = "") -> Future[Reading]:
         """What a model says of a film. Asked again, the same answer at once."""
 
         def work() -> Reading:
-            return Reading(*predict(self._engine(key), radiograph))
+            return Reading(*predict(self._engine(key), radiograph, self._input(radiograph, key)))
 
-        return self._once((radiograph.sha256, key), work)
-
-    def gate(self, radiograph: Radiograph) -> Future[Gate]:
-        """Whether the film is one that the models can judge; see `gate.judge`."""
-        return self._once(("gate", radiograph.sha256), lambda: judge(radiograph))
+        return self._once((radiograph.sha256, key), radiograph, viewer, work)
 
     def heat(
-        self, radiograph: Radiograph, key: str, finding: str, method: str, size: tuple[int, int]
+        self, radiograph: Radiograph, key: str, finding: str, method: str, size: tuple[int, int], viewer: str = ""
     ) -> Future[SaliencyMap]:
         """A heat map of (height, width) `size`; see `explain.saliency`."""
-        reading = self.read(radiograph, key)
+        reading = self.read(radiograph, key, viewer)
 
         def work() -> SaliencyMap:
             # The worker is one thread: what was asked before this has run, or failed, by now.
             return saliency(self._engine(key), radiograph, reading.result().output, finding, method, size)
 
-        return self._once((radiograph.sha256, key, finding, method, size), work)
+        return self._once((radiograph.sha256, key, finding, method, size), radiograph, viewer, work)
 
-    def lungs(self, radiograph: Radiograph, folder: Path | None) -> Future[Lungs | None]:
+    def lungs(self, radiograph: Radiograph, folder: Path | None, viewer: str = "") -> Future[Lungs | None]:
         """Where the lungs of a film are; see `lungs.find`."""
-        return self._once((radiograph.sha256, "lungs", folder), lambda: find(radiograph, folder))
+        return self._once((radiograph.sha256, "lungs", folder), radiograph, viewer, lambda: find(radiograph, folder))
 
-    def work(self, name: Hashable, key: str, make: Callable[[Engine], Steps[Any]]) -> Job:
+    def gate(self, radiograph: Radiograph, viewer: str = "") -> Future[Gate]:
+        """Whether the film is one that the models can judge; see `gate.judge`."""
+        return self._once(("gate", radiograph.sha256), radiograph, viewer, lambda: judge(radiograph))
+
+    def place(self, radiograph: Radiograph) -> int | None:
+        """A film's place in line: 1 when it is being worked on or next; None when nothing waits for it."""
+        return self._line.place(radiograph.sha256)
+
+    @property
+    def waiting(self) -> int:
+        """Films, and pieces of long work, that wait for the models."""
+        return len(self._line)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of all answers that are kept."""
+        with self._guard:
+            return sum(weight(future.result()) for future in (*self._finished(), *self._finished_jobs()))
+
+    def forget(self, viewer: str, radiograph: Radiograph | None = None) -> None:
+        """Drop what was asked by this viewer, who has left, and by nobody else: answers, and what waits or is at work.
+
+        Args:
+            viewer: as given to `read` and the others.
+            radiograph: only what is about this film.
+        """
+        dropped: list[Future[Any]] = []
+        with self._guard:
+            for name, askers in list(self._askers.items()):
+                if radiograph is not None and not (isinstance(name, tuple) and radiograph.sha256 in name):
+                    continue
+                askers.discard(viewer)
+                if askers:
+                    continue
+                del self._askers[name]
+                self._failures.pop(name, None)
+                if job := self._jobs.pop(name, None):
+                    job.stop()
+                if future := self._answers.pop(name, None):
+                    dropped.append(future)
+            if radiograph is None or self._prepared[0] == radiograph.sha256:
+                self._prepared = ("", {})
+        for future in dropped:  # Not under the guard, which what follows from it takes.
+            future.cancel()
+        self._line.prune()
+
+    def work(self, name: Hashable, key: str, make: Callable[[Engine], Steps[Any]], viewer: str = "") -> Job:
         """Long work with a model, in pieces: what others ask for meanwhile waits for one piece at most.
 
         Args:
             name: what the work is; asked again under the same name, the same job, unless it was stopped.
             key: the model's.
             make: begins the work, given the model's engine.
+            viewer: whose row its pieces stand in.
         """
         with self._guard:
             job = self._jobs.get(name)
-            if job is None or job.answer.cancelled():
+            begun = job is None or job.answer.cancelled()
+            if job is None or begun:
                 job = self._jobs[name] = Job(lambda: make(self._engine(key)))
-                self._worker.submit(self._advance, job)
             job.watched = time.monotonic()
             self._jobs.move_to_end(name)
+            self._askers.setdefault(name, set()).add(viewer)
             while len(self._jobs) > _KEPT_JOBS:
-                self._jobs.popitem(last=False)[1].stop()
+                self._drop_job(next(iter(self._jobs)))
+        if begun:
+            try:
+                self._ask(viewer, job, lambda: self._advance(job, viewer))
+            except LineFullError as full:
+                job.answer.set_exception(full)
+                with self._guard:
+                    self._drop_job(name)
         return job
 
     def known(self, name: Hashable) -> Job | None:
         """A job that was asked for before; nothing is begun."""
         return self._jobs.get(name)
 
-    def _advance(self, job: Job) -> None:
-        if job.advance():
-            # At the end of the queue: whatever was asked for meanwhile comes first.
-            self._worker.submit(self._advance, job)
+    def _drop_job(self, name: Hashable) -> None:
+        if job := self._jobs.pop(name, None):
+            job.stop()
+        self._askers.pop(name, None)
 
-    def engine(self, key: str) -> Future[Engine]:
+    def _advance(self, job: Job, viewer: str) -> None:
+        if job.advance():
+            # In a new turn: whatever others asked for meanwhile comes first.
+            self._ask(viewer, job, lambda: self._advance(job, viewer), counts=False)
+            return
+        with self._guard:
+            self._make_room(self._jobs, {name: one.answer for name, one in self._jobs.items()})
+
+    def engine(self, key: str, viewer: str = "") -> Future[Engine]:
         """A model's engine, loaded in turn with the other work."""
-        return self._worker.submit(self._engine, key)
+        try:
+            return self._ask(viewer, ("engine", key), lambda: self._engine(key))
+        except LineFullError as full:
+            return _failed(full)
 
     def ready(self, key: str) -> bool:
         """Whether a model has been loaded."""
@@ -206,45 +305,145 @@ class Service:
 
     def _engine(self, key: str) -> Engine:
         if key not in self._engines:
-            self._engines[key] = _ready_engine(key)
+            engine = _ready_engine(key)
+            if engine.loaded.spec.preprocessing in NEEDS_LUNGS:
+                with contextlib.suppress(ModelError):  # Whoever has a film read is told.
+                    lungs.load_network()
+            self._engines[key] = engine
             # Streamlit collects garbage after every script run; what a network consists of stays alive anyway,
             # and taking it out of the collector's sight makes each run some 0.4 s shorter.
             gc.collect()
             gc.freeze()
         return self._engines[key]
 
-    def _once(self, name: Hashable, work: Callable[[], Any]) -> Future[Any]:
+    def _ask(self, viewer: str, about: Hashable, work: Callable[[], Any], *, counts: bool = True) -> Future[Any]:
+        """Put work in line.
+
+        Raises:
+            LineFullError: too much waits.
+        """
+        task = Task(work)
+        self._line.put(viewer, about, task, counts=counts)
+        self._worker.submit(self._next)
+        return task.answer
+
+    def _next(self) -> None:
+        if task := self._line.take():
+            task.run()
+        self._line.rest()
+
+    def _input(self, radiograph: Radiograph, key: str) -> np.ndarray:
+        """A film as a model takes it. Those of all models that wait for the same film are made at once, by two threads,
+        while the first network runs: together they take a third of the networks' own time."""
+        with self._guard:
+            if self._prepared[0] != radiograph.sha256:
+                self._prepared = (radiograph.sha256, {})
+            made = self._prepared[1]
+            # Not those that are still to be loaded: Keras is no good at two things at a time.
+            waiting = [
+                other
+                for other in self._engines
+                if (answer := self._answers.get((radiograph.sha256, other))) and not answer.done()
+            ]
+            for other in {key, *waiting}:
+                if other not in made:
+                    made[other] = self._preparer.submit(_prepare, radiograph, other)
+            mine = made.pop(key)
+        return mine.result()
+
+    def _once(self, name: Hashable, radiograph: Radiograph, viewer: str, work: Callable[[], Any]) -> Future[Any]:
         with self._guard:
             expired = time.monotonic() - self._failures.get(name, math.inf) > FAILURE_SECONDS
             if name in self._answers and not expired:
                 self._answers.move_to_end(name)
+                self._askers[name].add(viewer)
                 return self._answers[name]
+            try:
+                future = self._ask(viewer, radiograph.sha256, work)
+            except LineFullError as full:
+                return _failed(full)  # Not kept: the next time there may be room.
             self._failures.pop(name, None)
-            future = self._worker.submit(work)
             self._answers[name] = future
+            self._askers.setdefault(name, set()).add(viewer)
         future.add_done_callback(lambda done: self._settle(name, done))
         return future
 
     def _settle(self, name: Hashable, done: Future[Any]) -> None:
         """Note when work failed, so that it is tried anew in a while; forget old answers beyond the limit."""
         with self._guard:
+            if self._answers.get(name) is not done:
+                return  # Everybody who wanted it has left.
             if done.cancelled():
-                self._answers.pop(name, None)
-                return
-            if done.exception() is not None:
+                del self._answers[name]
+                self._askers.pop(name, None)
+            elif done.exception() is not None:
                 self._failures[name] = time.monotonic()
-                return
-            finished = [
-                (key, future)
-                for key, future in self._answers.items()
-                if future.done() and not future.cancelled() and future.exception() is None
-            ]
-            total = sum(_weight(future.result()) for _, future in finished)
-            for key, future in finished:
-                if total <= self._kept_bytes:
-                    break
-                total -= _weight(future.result())
-                del self._answers[key]
+            else:
+                self._make_room(self._answers, self._answers)
+
+    def _make_room(self, kept: OrderedDict[Hashable, Any], answers: Mapping[Hashable, Future[Any]]) -> None:
+        """Drop the least recently used of what is finished, until the rest is light enough."""
+        finished = {name: weight(one.result()) for name, one in answers.items() if _succeeded(one)}
+        total = sum(finished.values())
+        for name, bytes_ in finished.items():
+            if total <= self._kept_bytes:
+                break
+            total -= bytes_
+            del kept[name]
+            self._askers.pop(name, None)
+
+    def _finished(self) -> list[Future[Any]]:
+        return [future for future in self._answers.values() if _succeeded(future)]
+
+    def _finished_jobs(self) -> list[Future[Any]]:
+        return [job.answer for job in self._jobs.values() if _succeeded(job.answer)]
+
+
+class Viewer:
+    """The service as one viewer has it: what they ask for stands in their own row of the line, see `fair_line`."""
+
+    def __init__(self, service: Service, name: str) -> None:
+        self._service, self._name = service, name
+        self.place, self.known, self.ready = service.place, service.known, service.ready
+
+    def read(self, radiograph: Radiograph, key: str) -> Future[Reading]:
+        """See `Service.read`; the others likewise."""
+        return self._service.read(radiograph, key, self._name)
+
+    def heat(
+        self, radiograph: Radiograph, key: str, finding: str, method: str, size: tuple[int, int]
+    ) -> Future[SaliencyMap]:
+        return self._service.heat(radiograph, key, finding, method, size, self._name)
+
+    def gate(self, radiograph: Radiograph) -> Future[Gate]:
+        return self._service.gate(radiograph, self._name)
+
+    def lungs(self, radiograph: Radiograph, folder: Path | None) -> Future[Lungs | None]:
+        return self._service.lungs(radiograph, folder, self._name)
+
+    def work(self, name: Hashable, key: str, make: Callable[[Engine], Steps[Any]]) -> Job:
+        return self._service.work(name, key, make, self._name)
+
+    def engine(self, key: str) -> Future[Engine]:
+        return self._service.engine(key, self._name)
+
+    def leave(self) -> None:
+        """Forget what was asked by this viewer alone."""
+        self._service.forget(self._name)
+
+
+def _prepare(radiograph: Radiograph, key: str) -> np.ndarray:
+    return network_input(radiograph, spec(key))
+
+
+def _succeeded(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
+
+
+def _failed(problem: ModelError) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(problem)
+    return future
 
 
 def _ready_engine(key: str) -> Engine:

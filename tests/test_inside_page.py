@@ -12,7 +12,7 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from cxrmodels.explain.excite import Excited
+from cxrmodels.explain.excite import Excited, excite
 from cxrmodels.explain.layers import KINDS
 from cxrmodels.explain.steps import Steps
 from cxrmodels.lab.kept import keep, key_of
@@ -123,7 +123,7 @@ def test_a_layer_without_places_shows_its_units_and_the_findings() -> None:
 
 def test_what_excites_a_finding_is_drawn_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
-    original = unit.excite
+    original = excite
 
     def waits(*arguments: Any) -> Steps[Excited]:
         while not held.is_set():

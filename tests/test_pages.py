@@ -64,7 +64,7 @@ def warm() -> Iterator[Service]:
     """One service for all tests that use the shipped weights: loading TensorFlow once is enough."""
     service = Service()
     yield service
-    service._worker.shutdown(cancel_futures=True)
+    service.close()
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def own_service(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr("cxrmodels.service.Service", new)
     yield
     for service in made:
-        service._worker.shutdown(cancel_futures=True)
+        service.close()
 
 
 def check(at: AppTest) -> AppTest:

@@ -19,7 +19,7 @@ LIBRARY = sorted((ROOT / "cxrmodels").rglob("*.py"))
 PAGES = sorted((ROOT / "pages").glob("*.py"))
 
 LAYERS = (
-    ("radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
+    ("resizing", "radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
     ("zoo",),
     ("runtime",),
     ("engine",),
@@ -29,6 +29,7 @@ LAYERS = (
         "explain",
         "evaluation",
         "gate",
+        "fair_line",
         "council",
         "export",
         "service",
@@ -195,7 +196,7 @@ def test_page_is_layout_only(path: Path) -> None:
 
 def test_router_only_routes() -> None:
     others = {target for target in imports(ROOT / "app.py") if target.split(".")[0] not in sys.stdlib_module_names}
-    assert others <= {"streamlit", "cxrmodels", "cxrmodels.ui.frame"}
+    assert others <= {"streamlit", "cxrmodels", "cxrmodels.ui.frame", "cxrmodels.ui.server"}
 
 
 def test_router_knows_every_page() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +17,11 @@ import pytest
 from cxrmodels import service as module
 from cxrmodels.engine import Engine
 from cxrmodels.explain.saliency import saliency
+from cxrmodels.fair_line import LineFullError
 from cxrmodels.inference import predict
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph
-from cxrmodels.service import Reading, Service
+from cxrmodels.service import Reading, Service, Viewer
 from cxrmodels.zoo import LoadedModel, ModelError, load, shipped
 
 WAIT = 120
@@ -51,7 +56,7 @@ def make(loaded: dict[str, LoadedModel], monkeypatch: pytest.MonkeyPatch) -> Ite
 
     yield new
     for service in made:
-        service._worker.shutdown(cancel_futures=True)
+        service.close()
 
 
 def same(one: Reading, other: Reading) -> bool:
@@ -150,9 +155,9 @@ def test_work_is_done_in_the_order_asked(
 ) -> None:
     done: list[str] = []
 
-    def noting(engine: Engine, film: Radiograph) -> Any:
+    def noting(engine: Engine, film: Radiograph, prepared: np.ndarray) -> Any:
         done.append(film.sha256)
-        return predict(engine, film)
+        return predict(engine, film, prepared)
 
     monkeypatch.setattr(module, "predict", noting)
     service, key = make(), shipped()[0]
@@ -260,14 +265,14 @@ def test_who_asks_comes_before_models_that_are_not_loaded_yet(
 def kept(service: Service) -> int:
     """Bytes of the answers still held."""
     with service._guard:
-        return sum(module._weight(future.result()) for future in service._answers.values())
+        return sum(module.weight(future.result()) for future in service._answers.values())
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     make: Callable[..., Service], films: list[Radiograph]
 ) -> None:
     key = shipped()[0]
-    one = make().read(films[0], key).result(WAIT).output.features.nbytes
+    one = module.weight(make().read(films[0], key).result(WAIT))
     service = make(2 * one)
     futures = {film.sha256: service.read(film, key) for film in films[:2]}
     for future in futures.values():
@@ -283,10 +288,146 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
 
 def test_heat_maps_count_towards_the_bound(make: Callable[..., Service], films: list[Radiograph]) -> None:
     key = shipped()[0]
-    feature_bytes = make().read(films[0], key).result(WAIT).output.features.nbytes
-    limit = feature_bytes + 10 * 4 * SIZE[0] * SIZE[1]
+    limit = module.weight(make().read(films[0], key).result(WAIT)) + 10 * 4 * SIZE[0] * SIZE[1]
     service = make(limit)
     for rows in range(30, 60):
         service.heat(films[0], key, "covid19", "grad_cam", (rows, SIZE[1])).result(WAIT)
         service._worker.submit(lambda: None).result(WAIT)
         assert kept(service) <= limit
+
+
+@pytest.fixture
+def held(make: Callable[..., Service]) -> Iterator[tuple[Service, threading.Event]]:
+    """A service with place for two films whose worker is busy until the event is set."""
+    service, go_on = make(module.KEPT_BYTES, 2), threading.Event()
+    service._worker.submit(go_on.wait, WAIT)
+    yield service, go_on
+    go_on.set()
+
+
+def test_a_film_too_many_is_refused_in_a_plain_sentence_and_taken_later(
+    held: tuple[Service, threading.Event], films: list[Radiograph]
+) -> None:
+    (service, go_on), key = held, shipped()[0]
+    taken = [service.read(film, key, viewer) for film, viewer in zip(films[:2], "ab", strict=True)]
+    refused = service.read(films[2], key, "c")
+    problem = refused.exception(WAIT)
+    assert isinstance(problem, LineFullError)
+    assert isinstance(problem, ModelError)
+    assert "2 films wait" in str(problem)
+    assert problem.retry_after >= 1
+    job = service.work("curves", key, lambda engine: iter(()), "c")  # type: ignore[arg-type, return-value]
+    assert isinstance(job.answer.exception(WAIT), LineFullError)
+    assert isinstance(service.engine(key, "c").exception(WAIT), LineFullError)
+    assert service.known("curves") is None
+    # Who has a film in line already may ask more about it.
+    heat = service.heat(films[0], key, "covid19", "grad_cam", SIZE, "a")
+    go_on.set()
+    for future in taken:
+        future.result(WAIT)
+    heat.result(WAIT)
+    assert service.read(films[2], key, "c").result(WAIT).prediction.film_sha256 == films[2].sha256
+
+
+def test_viewers_see_their_place_and_take_turns(
+    make: Callable[..., Service], films: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def noting(engine: Engine, film: Radiograph, prepared: np.ndarray) -> Any:
+        done.append(film.sha256)
+        return predict(engine, film, prepared)
+
+    monkeypatch.setattr(module, "predict", noting)
+    service, key, go_on = make(), shipped()[0], threading.Event()
+    service._worker.submit(go_on.wait, WAIT)
+    many, one = Viewer(service, "many films"), Viewer(service, "one film")
+    asked = [many.read(film, key) for film in films[:3]]
+    asked.append(one.read(films[3], key))
+    assert [service.place(film) for film in films[:4]] == [1, 3, 4, 2]
+    assert service.waiting == 4
+    go_on.set()
+    for future in asked:
+        future.result(WAIT)
+    service._worker.submit(lambda: None).result(WAIT)
+    assert done == [films[at].sha256 for at in (0, 3, 1, 2)]
+    assert [service.place(film) for film in films[:4]] == [None] * 4
+
+
+def test_a_long_job_of_one_viewer_does_not_keep_another_waiting(
+    make: Callable[..., Service], films: list[Radiograph]
+) -> None:
+    service, key = make(), shipped()[0]
+    begun, pieces = threading.Event(), list[int]()
+
+    def endless(engine: Engine) -> Iterator[float]:
+        while True:
+            begun.set()
+            pieces.append(1)
+            time.sleep(0.01)
+            yield 0.5
+
+    job = Viewer(service, "slow").work("endless", key, endless)  # type: ignore[arg-type]
+    assert begun.wait(WAIT)
+    for film in films[:3]:
+        before = len(pieces)
+        Viewer(service, "quick").read(film, key).result(WAIT)
+        assert len(pieces) - before < 5
+    job.stop()
+
+
+def test_what_was_asked_by_those_who_left_alone_is_forgotten(
+    make: Callable[..., Service], films: list[Radiograph]
+) -> None:
+    service, key = make(), shipped()[0]
+    first, second = Viewer(service, "first"), Viewer(service, "second")
+    alone = first.read(films[0], key)
+    shared = first.read(films[1], key)
+    assert second.read(films[1], key) is shared
+    for future in (alone, shared, first.heat(films[0], key, "covid19", "grad_cam", SIZE)):
+        future.result(WAIT)
+    service._worker.submit(lambda: None).result(WAIT)
+    first.leave()
+    assert kept(service) == module.weight(shared.result())
+    assert second.read(films[1], key) is shared
+    second.leave()
+    assert (service._answers, service._askers, service._failures, service.kept_bytes) == ({}, {}, {}, 0)
+
+
+def test_who_leaves_takes_what_waits_along(held: tuple[Service, threading.Event], films: list[Radiograph]) -> None:
+    (service, go_on), key = held, shipped()[0]
+    film = replace(films[0], sha256="left", pixels=films[0].pixels.copy())
+    pixels = weakref.ref(film.pixels)
+    gone = service.read(film, key, "gone")
+    job = service.work("a job", key, lambda engine: iter(()), "gone")  # type: ignore[arg-type, return-value]
+    del film
+    service.forget("gone")
+    assert gone.cancelled()
+    assert job.answer.cancelled()
+    go_on.set()
+    stays = service.read(films[1], key, "stays")
+    assert stays.result(WAIT)
+    service._worker.submit(lambda: None).result(WAIT)
+    gc.collect()
+    assert pixels() is None
+    assert service.waiting == 0
+
+
+def test_answers_of_long_work_are_bounded_in_bytes(make: Callable[..., Service]) -> None:
+    service, key = make(1000), shipped()[0]
+
+    def steps(number: int) -> Callable[[Engine], Any]:
+        def run(engine: Engine) -> Iterator[float]:
+            yield 0.5
+            return {"curve": [np.zeros(100, np.float32)], "number": number}  # type: ignore[return-value]
+
+        return run
+
+    jobs = [service.work(number, key, steps(number)) for number in range(4)]
+    for job in jobs:
+        job.answer.result(WAIT)
+    service._worker.submit(lambda: None).result(WAIT)
+    assert service.kept_bytes <= 1000
+    assert [service.known(number) is None for number in range(4)] == [True, True, False, False]
+    assert jobs[3]._make is None
+    assert jobs[3]._steps is None

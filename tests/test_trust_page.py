@@ -29,7 +29,7 @@ WAIT = 120
 def warm() -> Iterator[Service]:
     service = Service()
     yield service
-    service._worker.shutdown(cancel_futures=True)
+    service.close()
 
 
 @pytest.fixture(autouse=True)

@@ -6,17 +6,18 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cxrmodels import NOTICE
 
 if TYPE_CHECKING:
-    from cxrmodels.service import Service
+    from cxrmodels.service import Service, Viewer
 
 _ACCEPTED, _ROUTED = "notice_accepted", "came_by_router"
 
 
 @st.cache_resource(show_spinner=False)
-def service() -> Service:
+def shared_service() -> Service:
     """The models, one copy for everybody. The first call starts loading them in the background."""
     # Imported here, so that the first page is painted before what only answers need.
     from cxrmodels.service import Service
@@ -25,6 +26,15 @@ def service() -> Service:
     shared = Service()
     shared.warm_up(shipped(), _look_ahead)
     return shared
+
+
+@st.cache_resource(scope="session", show_spinner=False, on_release=lambda viewer: viewer.leave())
+def service() -> Viewer:
+    """The models as this viewer has them; what was asked by this viewer alone is forgotten with the session."""
+    from cxrmodels.service import Viewer
+
+    context = get_script_run_ctx()
+    return Viewer(shared_service(), f"page {context.session_id}" if context else "page")
 
 
 def _look_ahead() -> None:

@@ -14,6 +14,7 @@ note_router()
 st.navigation(
     [
         st.Page("pages/read_a_film.py", title="Read a film", icon=":material/radiology:", default=True),
+        st.Page("pages/many_films.py", title="Many films", icon=":material/stacks:"),
         st.Page("pages/trust_a_heat_map.py", title="Trust a heat map", icon=":material/fact_check:"),
         st.Page("pages/compare_models.py", title="Compare models", icon=":material/compare_arrows:"),
         st.Page("pages/train_a_cnn.py", title="Train a CNN", icon=":material/model_training:"),

@@ -19,7 +19,19 @@ LIBRARY = sorted((ROOT / "cxrmodels").rglob("*.py"))
 PAGES = sorted((ROOT / "pages").glob("*.py"))
 
 LAYERS = (
-    ("radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
+    (
+        "radiograph",
+        "phantom",
+        "findings",
+        "preprocessing",
+        "datasets",
+        "networks",
+        "plots",
+        "charts",
+        "files",
+        "turns",
+        "processes",
+    ),
     ("zoo",),
     ("runtime",),
     ("engine",),
@@ -170,6 +182,8 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
         "cxrmodels.ui.cards",
         "cxrmodels.ui.comparison.page",
         "cxrmodels.ui.lab.page",
+        "cxrmodels.ui.batch.page",
+        "cxrmodels.batch.worker",
     ],
 )
 def test_importing_leaves_the_heavy_ones_out(module: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import streamlit as st
@@ -33,6 +34,13 @@ _ORDERS = {
 _GONE = "batch_gone"
 
 
+def leave_if_deleted() -> None:
+    """Back to the list once the viewer has deleted the batch; a button's callback cannot do it."""
+    if st.session_state.pop(_GONE, False):
+        st.query_params.clear()
+        st.rerun()
+
+
 def show_job(job: Job) -> None:
     """The batch, looked at again by itself as long as films are being read."""
     if problem := st.session_state.pop("batch_problem", None):
@@ -43,6 +51,7 @@ def show_job(job: Job) -> None:
 
 
 def _progress(job: Job, polling: bool) -> None:
+    leave_if_deleted()
     try:
         asked, status = job.asked(), job.status()
     except JobError as error:
@@ -104,9 +113,6 @@ def _delete(job: Job) -> None:
 
 
 def _controls(job: Job, asked: Asked, status: Status) -> None:
-    if st.session_state.pop(_GONE, False):
-        st.query_params.clear()
-        st.rerun()
     with st.container(horizontal=True):
         if status.state in ACTIVE:
             st.button("Stop", icon=":material/pause:", key="stop_batch", on_click=_stop, args=(job,))
@@ -157,7 +163,7 @@ def _table(job: Job) -> None:
     if keys := _ORDERS[order]:
         import pyarrow.compute as arrow
 
-        shown = table.take(arrow.sort_indices(table, sort_keys=keys, null_placement="at_end"))
+        shown = table.take(arrow.sort_indices(table, sort_keys=keys))
     if order == "Not read":
         shown = shown.filter(arrow.not_equal(shown["error"], ""))
     findings = {name.rpartition(":")[2] for name in table.schema.names if ":" in name}
@@ -207,26 +213,35 @@ def _columns(table: Any) -> list[str]:
     return [name for name in [*first, *(one for one in names if one not in first)] if name not in empty]
 
 
+def as_csv(job: Job, length: int) -> bytes:
+    """The rows so far, as they were written."""
+    with job.table.open("rb") as stream:
+        return stream.read(length)
+
+
+def as_parquet(job: Job, length: int) -> bytes:
+    """The rows so far, with a type for each column."""
+    from pyarrow import parquet
+
+    sink = io.BytesIO()
+    parquet.write_table(read_csv(job.table, length), sink)
+    return sink.getvalue()
+
+
 def _take_along(job: Job, length: int) -> None:
-    def as_csv() -> bytes:
-        with job.table.open("rb") as stream:
-            return stream.read(length)
-
-    def as_parquet() -> bytes:
-        from pyarrow import parquet
-
-        sink = io.BytesIO()
-        parquet.write_table(rows_so_far(job.id, length, job), sink)
-        return sink.getvalue()
-
     name = f"films-{job.id[:15]}"
+    kinds = (
+        ("Table (CSV)", "csv", "text/csv", as_csv),
+        ("Table (Parquet)", "parquet", "application/vnd.apache.parquet", as_parquet),
+    )
     with st.container(horizontal=True):
-        st.download_button("Table (CSV)", as_csv, f"{name}.csv", "text/csv", key="batch_csv", on_click="ignore")
-        st.download_button(
-            "Table (Parquet)",
-            as_parquet,
-            f"{name}.parquet",
-            "application/vnd.apache.parquet",
-            key="batch_parquet",
-            on_click="ignore",
-        )
+        for label, ending, mime, make in kinds:
+            # Made when it is asked for: the rows of a large batch are megabytes.
+            st.download_button(
+                label,
+                partial(make, job, length),
+                f"{name}.{ending}",
+                mime,
+                key=f"batch_{ending}",
+                on_click="ignore",
+            )

@@ -6,7 +6,7 @@ import streamlit as st
 
 from cxrmodels.batch.jobs import Job, JobError, find, jobs
 from cxrmodels.evaluation.verdict import plain
-from cxrmodels.ui.batch.live import show_job
+from cxrmodels.ui.batch.live import leave_if_deleted, show_job
 from cxrmodels.ui.batch.places import is_own_machine
 from cxrmodels.ui.batch.setup import MINE, show_setup
 from cxrmodels.ui.batch.words import ACTIVE, STATES
@@ -16,6 +16,7 @@ _LISTED = 20
 
 def show_batch() -> None:
     """What the address asks for."""
+    leave_if_deleted()
     asked = st.query_params.get("batch")
     if asked:
         if st.button("All batches, or a new one", icon=":material/arrow_back:", key="leave_batch"):

@@ -20,6 +20,7 @@ if __name__ == "__main__":
     st.navigation(
         [
             st.Page("pages/read_a_film.py", title="Read a film", icon=":material/radiology:", default=True),
+            st.Page("pages/many_films.py", title="Many films", icon=":material/stacks:"),
             st.Page("pages/trust_a_heat_map.py", title="Trust a heat map", icon=":material/fact_check:"),
             st.Page("pages/inside_a_cnn.py", title="Inside a CNN", icon=":material/account_tree:"),
             st.Page("pages/compare_models.py", title="Compare models", icon=":material/compare_arrows:"),

@@ -8,7 +8,6 @@ import io
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -19,12 +18,14 @@ from cxrmodels import NOTICE, __version__
 from cxrmodels.datasets.manifest import DATA_VARIABLE, ManifestError, data_folder
 from cxrmodels.findings import TITLES
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
+from cxrmodels.rate import Rate
 from cxrmodels.zoo import LUNGS, SPECS, ModelError, check_weights, read_card, shipped, weights_folder
 
 if TYPE_CHECKING:
     from cxrmodels.engine import Engine
     from cxrmodels.training.fit import EpochReport
     from cxrmodels.training.papers import CrossValidation, Trial
+    from cxrmodels.zoo import LoadedModel
 
 PREDICTION_COLUMNS = ("file", "model", "finding", "probability", "decision", "gate", "error")
 
@@ -73,6 +74,13 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _engines(names: str) -> dict[str, Engine]:
+    """The models named, or all that are shipped, ready to run. Raises as `_loaded`."""
+    from cxrmodels.engine import Engine
+
+    return {key: Engine(loaded) for key, loaded in _loaded(names).items()}
+
+
+def _loaded(names: str) -> dict[str, LoadedModel]:
     """Load the models named, or all that are shipped.
 
     Raises:
@@ -80,7 +88,6 @@ def _engines(names: str) -> dict[str, Engine]:
         ModelError: one of them cannot be had, or none is shipped.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from cxrmodels.engine import Engine
     from cxrmodels.zoo import load
 
     keys: Iterable[str] = shipped()
@@ -93,7 +100,7 @@ def _engines(names: str) -> dict[str, Engine]:
             "No model is shipped here. Restore the weights folder from the repository, or make a model with "
             "'python -m cxrmodels train KEY'."
         )
-    return {key: Engine(load(key)) for key in keys}
+    return {key: load(key) for key in keys}
 
 
 def _known(key: str) -> str:
@@ -162,61 +169,23 @@ def _predict(arguments: argparse.Namespace) -> int:
 
 
 def _batch(arguments: argparse.Namespace) -> int:
-    from cxrmodels import batch
+    from cxrmodels.batch.command import batch
+    from cxrmodels.batch.films import BatchError
 
     try:
-        films = batch.sources(arguments.paths)
-        labels = batch.read_labels(Path(arguments.labels)) if arguments.labels else {}
-        engines = _engines(arguments.models)
-        output = Path(arguments.output)
-        failed = batch.run(films, engines, output, labels=labels, report=_Rate("films"))
-    except batch.BatchError as error:
+        whole = batch(
+            arguments.paths,
+            Path(arguments.output),
+            lambda: _loaded(arguments.models),
+            labels=Path(arguments.labels) if arguments.labels else None,
+            folder_labels=arguments.folder_labels,
+            engine=arguments.engine,
+            say=_say,
+        )
+    except BatchError as error:
         raise UsageError(str(error)) from None
-    if labels:
-        for key, summary in batch.evaluate(output, engines):
-            figures = "; ".join(
-                f"{title} {found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
-                for name, title in _BATCH_FIGURES.items()
-                if (found := summary.metrics[name])
-            )
-            print(f"{key}: {summary.films} labelled films; {figures or 'too few labels for figures'}")
-    _say(f"{output}: {len(films):,} films, {failed:,} of them could not be read.")
     _say(NOTICE)
-    return _SOME_FAILED if failed else _OK
-
-
-_BATCH_FIGURES = {
-    "accuracy": "accuracy",
-    "auc_covid19": "AUC of COVID-19 against the rest",
-    "auc_covid19_normal": "AUC of COVID-19 against normal",
-}
-
-
-class _Rate:
-    """Tells how far work is, how fast it goes and how long it will take: on a terminal four times a second, else twice
-    a minute."""
-
-    def __init__(self, what: str) -> None:
-        self._what, self._started, self._at_start, self._told = what, time.monotonic(), -1, 0.0
-        self._screen = sys.stderr.isatty()
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if self._at_start < 0:
-            self._started, self._at_start, self._told = now, done, now
-            if done:
-                _say(f"{done:,} of {total:,} {self._what} were there already.")
-            return
-        if now - self._told < (0.25 if self._screen else 30) and done < total:
-            return
-        self._told = now
-        rate = (done - self._at_start) / max(now - self._started, 1e-9)
-        left = (total - done) / rate
-        text = f"{done:,} of {total:,} {self._what}, {rate:.1f} a second, {left / 60:.1f} min left"
-        if self._screen:
-            print(f"\r{text}   ", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        else:
-            _say(text)
+    return _OK if whole else _SOME_FAILED
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -506,7 +475,7 @@ def _shortcuts(arguments: argparse.Namespace) -> int:
         writer.writerow(SURVIVAL_COLUMNS)
         for key, engine in engines.items():
             films = drawn(held_out, SPECS[key].findings, arguments.films)
-            answers = named(engine, films, lungs_of(films), _Rate(f"films, {key}"))
+            answers = named(engine, films, lungs_of(films), Rate(f"films, {key}", _say))
             for one in survivals(answers):
                 estimates = (one.before.value, one.after.value, one.survives.value, one.survives.low, one.survives.high)
                 writer.writerow(
@@ -741,6 +710,10 @@ def _parser() -> argparse.ArgumentParser:
     batch.add_argument("--output", required=True, metavar="FILE", help="the table, .csv or .parquet")
     batch.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
     batch.add_argument("--labels", metavar="FILE.csv", help="columns file and label: accuracy and AUC are printed")
+    batch.add_argument("--folder-labels", action="store_true", help="films are labelled by their folders' names")
+    batch.add_argument(
+        "--engine", choices=("here", "ray"), default="here", help="on this machine (the default), or on a Ray cluster"
+    )
 
     serve = command("serve", _serve, "Answer other programs over HTTP, without pages. See docs/api.md.")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone)")

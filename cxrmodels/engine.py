@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,15 +23,19 @@ class Engine:
     """A loaded model on the engine that `cxrmodels.runtime` chooses, split at its feature layer.
 
     The body runs once a film. A heat map for any finding then costs the gradient of the small head alone.
-    Safe to call from several threads: the model's lock is held while it runs.
+    Safe to call from several threads: the model's lock is held while it runs, unless it has several streams.
+
+    Args:
+        streams: how many threads are to run films beside each other; see `runtime.open_runtime`.
 
     Raises:
         ModelError: when made: the engine that was asked for is not there, or the weights are not of this network.
     """
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, streams: int = 1) -> None:
         self.loaded = loaded
-        self._runtime = open_runtime(loaded)
+        self._runtime = open_runtime(loaded, streams)
+        self._turn: AbstractContextManager[object] = loaded.lock if self._runtime.streams == 1 else nullcontext()
 
     @property
     def name(self) -> str:
@@ -56,7 +61,7 @@ class Engine:
         expected = (model_spec.input_size, model_spec.input_size, model_spec.channels)
         if batch.shape[1:] != expected or not len(batch):
             raise ValueError(f"{model_spec.key} takes one film or more of shape {expected}; got {batch.shape}.")
-        with self.loaded.lock:
+        with self._turn:
             return Output(*self._runtime.forward(batch))
 
     def gradient(self, features: np.ndarray, finding: int) -> np.ndarray:

@@ -3,7 +3,7 @@ data folder make stored predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -61,8 +61,27 @@ def network_input(radiograph: Radiograph, model: ModelSpec) -> np.ndarray:
     Raises:
         ModelError: the model looks at the lungs, and the network that outlines them is missing or altered.
     """
-    lungs = outline(radiograph) if model.preprocessing in NEEDS_LUNGS else None
-    return prepare(radiograph.pixels, model.preprocessing, model.input_size, model.channels, lungs)
+    return inputs_of(radiograph, [model])[0]
+
+
+def inputs_of(
+    radiograph: Radiograph, models: Iterable[ModelSpec], outlined: Callable[[Radiograph], np.ndarray] = outline
+) -> list[np.ndarray]:
+    """The film as each model's network sees it, as `network_input`; what several see alike is made once.
+
+    Args:
+        outlined: film -> its lungs, bool (h, w).
+    """
+    made: dict[tuple[str, int, int], np.ndarray] = {}
+    found, lungs = [], None
+    for model in models:
+        if model.preprocessing in NEEDS_LUNGS and lungs is None:
+            lungs = outlined(radiograph)
+        how = (model.preprocessing, model.input_size, model.channels)
+        if how not in made:
+            made[how] = prepare(radiograph.pixels, *how, lungs)
+        found.append(made[how])
+    return found
 
 
 def seen_part(radiograph: Radiograph, model: ModelSpec) -> tuple[float, float, float, float]:

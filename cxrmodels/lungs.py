@@ -65,11 +65,12 @@ def tidy(mask: np.ndarray) -> np.ndarray:
     return filled
 
 
-def outline_batch(films: np.ndarray) -> np.ndarray:
+def outline_batch(films: np.ndarray, engine: Engine | None = None) -> np.ndarray:
     """Lungs of films as the lung network takes them.
 
     Args:
         films: float32 (N, 128, 128, 1), 0-1.
+        engine: the lung network where it is not to be the shared one.
 
     Returns:
         bool (N, 128, 128), tidied.
@@ -77,7 +78,7 @@ def outline_batch(films: np.ndarray) -> np.ndarray:
     Raises:
         ModelError: the lung network is missing or altered.
     """
-    logits = _engine().run(films).logits[..., 0]
+    logits = (engine or _engine()).run(films).logits[..., 0]
     return np.stack([tidy(one > 0) for one in logits])
 
 

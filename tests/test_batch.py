@@ -17,13 +17,17 @@ import pytest
 from pyarrow import parquet
 from sklearn.metrics import accuracy_score, roc_auc_score
 
-from cxrmodels import batch, cli
-from cxrmodels.batch import BatchError, Source
+from cxrmodels import cli
+from cxrmodels.batch.command import evaluate
+from cxrmodels.batch.films import BatchError, Source, folder_sources, sources
+from cxrmodels.batch.labels import label_finder, read_labels
+from cxrmodels.batch.reading import read_films
+from cxrmodels.batch.table import Progress, run
 from cxrmodels.engine import Engine
 from cxrmodels.inference import predict
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import MAX_BYTES, read_radiograph
-from cxrmodels.zoo import SPECS, load
+from cxrmodels.zoo import SPECS, LoadedModel, load
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = ("two_conv_cnn", "multi_lung_cnn")
@@ -31,8 +35,8 @@ Row = dict[str, str]
 
 
 @pytest.fixture(scope="module")
-def engines() -> dict[str, Engine]:
-    return {key: Engine(load(key)) for key in KEYS}
+def models() -> dict[str, LoadedModel]:
+    return {key: load(key) for key in KEYS}
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +59,12 @@ def rows_of(path: Path) -> list[Row]:
         return list(csv.DictReader(stream))
 
 
-def test_table_says_what_single_predictions_say(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+def test_table_says_what_single_predictions_say(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
     output = tmp_path / "out.csv"
-    reports: list[tuple[int, int]] = []
-    failed = batch.run(
-        batch.sources([films]), engines, output, report=lambda done, total: reports.append((done, total))
-    )
-    assert failed == 1
-    assert reports == [(number, 13) for number in range(14)]
+    reports: list[Progress] = []
+    done = run(sources([films]), models, output, report=reports.append)
+    assert done == reports[-1] == Progress(13, 13, 1, output.stat().st_size)
+    assert [(one.done, one.total) for one in reports] == [(number, 13) for number in range(14)]
     rows = rows_of(output)
     assert [row["file"] for row in rows] == sorted(map(str, films.rglob("[!.]*.png")))
     for row in rows:
@@ -72,9 +74,9 @@ def test_table_says_what_single_predictions_say(films: Path, engines: dict[str, 
             continue
         assert row["error"] == ""
         covid, sure = [], []
-        for key, engine in engines.items():
+        for key, loaded in models.items():
             radiograph = read_radiograph(Path(row["file"]).read_bytes(), row["file"])
-            prediction, _ = predict(engine, radiograph)
+            prediction, _ = predict(Engine(loaded), radiograph)
             said = [float(row[f"{key}:{finding}"]) for finding in SPECS[key].findings]
             assert said == pytest.approx(prediction.probabilities.tolist(), abs=1e-6)
             assert row[f"{key}:decision"] == prediction.decision
@@ -85,7 +87,7 @@ def test_table_says_what_single_predictions_say(films: Path, engines: dict[str, 
         assert float(row["doubt"]) == pytest.approx(np.mean(sure), abs=2e-6)
 
 
-def test_an_archive_gives_what_its_folder_gives(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+def test_an_archive_gives_what_its_folder_gives(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
     archive = tmp_path / "films.zip"
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in films.rglob("*"):
@@ -93,18 +95,18 @@ def test_an_archive_gives_what_its_folder_gives(films: Path, engines: dict[str, 
         packed.writestr("__MACOSX/._a.png", "x")
     tables = []
     for name, source in (("a", films), ("b", archive)):
-        batch.run(batch.sources([source]), engines, tmp_path / f"{name}.csv")
+        run(sources([source]), models, tmp_path / f"{name}.csv")
         rows = rows_of(tmp_path / f"{name}.csv")
         tables.append({row.pop("file").removeprefix(f"{source}/"): row for row in rows})
     assert tables[0] == tables[1]
     (tmp_path / "bad.zip").write_bytes(b"PK no")
     with pytest.raises(BatchError, match=r"bad\.zip cannot be opened"):
-        batch.sources([tmp_path / "bad.zip"])
+        sources([tmp_path / "bad.zip"])
 
 
-def test_parquet_holds_what_csv_holds(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
+def test_parquet_holds_what_csv_holds(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
     for kind in ("csv", "parquet"):
-        batch.run(batch.sources([films]), engines, tmp_path / f"out.{kind}")
+        run(sources([films]), models, tmp_path / f"out.{kind}")
     written, stored = rows_of(tmp_path / "out.csv"), parquet.read_table(tmp_path / "out.parquet").to_pylist()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
     for text, row in zip(written, stored, strict=True):
@@ -112,15 +114,15 @@ def test_parquet_holds_what_csv_holds(films: Path, engines: dict[str, Engine], t
         for name, value in row.items():
             assert text[name] == ("" if value is None else f"{value:.6f}" if isinstance(value, float) else value)
     with pytest.raises(BatchError, match="there already"):
-        batch.run(batch.sources([films]), engines, tmp_path / "out.parquet")
+        run(sources([films]), models, tmp_path / "out.parquet")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 40, 200, 900, -1, -30])
-def test_a_cut_table_is_gone_on_with(films: Path, engines: dict[str, Engine], tmp_path: Path, kept: int) -> None:
+def test_a_cut_table_is_gone_on_with(films: Path, models: dict[str, LoadedModel], tmp_path: Path, kept: int) -> None:
     """Wherever a killed process stopped writing, nothing is lost, doubled or half there."""
     output = tmp_path / "out.csv"
-    sources = batch.sources([films])
-    batch.run(sources, engines, output)
+    listed = sources([films])
+    run(listed, models, output)
     whole = output.read_bytes()
     output.write_bytes(whole[:kept])
     there = max(whole[:kept].count(b"\n") - 1, 0)
@@ -129,37 +131,37 @@ def test_a_cut_table_is_gone_on_with(films: Path, engines: dict[str, Engine], tm
     def noting(source: Source) -> Source:
         return Source(source.name, lambda: read.append(source.name) or source.read())  # type: ignore[func-returns-value]
 
-    assert batch.run(list(map(noting, sources)), engines, output) == 1
+    assert run(list(map(noting, listed)), models, output).failed == 1
     assert output.read_bytes() == whole
-    assert len(read) == len(sources) - there
+    assert len(read) == len(listed) - there
 
 
-def test_another_table_is_left_alone(films: Path, engines: dict[str, Engine], tmp_path: Path) -> None:
-    output, sources = tmp_path / "out.csv", batch.sources([films])
+def test_another_table_is_left_alone(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    output, listed = tmp_path / "out.csv", sources([films])
     for content in (b"my notes", b"a,b\n1,2\n", b"\xff\xfe\x00", b"file,label\r\n"):
         output.write_bytes(content)
         with pytest.raises(BatchError, match="left as it is"):
-            batch.run(sources, engines, output)
+            run(listed, models, output)
         assert output.read_bytes() == content
     output.unlink()
-    batch.run(sources[:2], engines, output)
+    run(listed[:2], models, output)
     with pytest.raises(BatchError, match="other models"):
-        batch.run(sources, {KEYS[0]: engines[KEYS[0]]}, output)
+        run(listed, {KEYS[0]: models[KEYS[0]]}, output)
     with pytest.raises(BatchError, match=r"ends in \.csv or \.parquet"):
-        batch.run(sources, engines, tmp_path / "out.xlsx")
+        run(listed, models, tmp_path / "out.xlsx")
 
 
-def test_names_may_be_anything(engines: dict[str, Engine], tmp_path: Path) -> None:
+def test_names_may_be_anything(models: dict[str, LoadedModel], tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()
     content = phantom("normal", seed=1, size=64).png()
     names = [b"=1+1.png", b"with, comma.png", b'"quoted".png', b"two\nlines.png", b"caf\xe9.png", "größe.png".encode()]
     for name in names:
         (folder / os.fsdecode(name)).write_bytes(content)
-    films = [Source(source.name.removeprefix(f"{folder}/"), source.read) for source in batch.sources([folder])]
+    films = folder_sources(folder)
     output = tmp_path / "out.csv"
     for count in (3, 6, 6):  # gone on with, and then nothing left to do
-        batch.run(films[:count], engines, output)
+        run(films[:count], models, output)
         rows = rows_of(output)
         assert len(rows) == count
     assert not [row for row in rows if row["error"]]
@@ -173,7 +175,7 @@ def test_names_may_be_anything(engines: dict[str, Engine], tmp_path: Path) -> No
     }
 
 
-def test_few_films_are_in_memory_at_a_time(engines: dict[str, Engine]) -> None:
+def test_few_films_are_in_memory_at_a_time(models: dict[str, LoadedModel]) -> None:
     content, ahead, read = phantom("normal", seed=1, size=64).png(), [], 0
 
     def endless() -> Any:
@@ -182,38 +184,38 @@ def test_few_films_are_in_memory_at_a_time(engines: dict[str, Engine]) -> None:
             read += 1
             yield Source(f"{read}.png", lambda: content)
 
-    answers = batch.read_films(endless(), engines)
+    answers = read_films(endless(), models, workers=2)
     for number in range(20):
         assert next(answers).file == f"{number + 1}.png"
         ahead.append(read - number - 1)
     answers.close()
-    assert max(ahead) <= 6
+    assert max(ahead) <= 8
 
 
-def test_files_that_cannot_be_read_are_rows(engines: dict[str, Engine], tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_rows(models: dict[str, LoadedModel], tmp_path: Path) -> None:
     big = tmp_path / "big.png"
     with big.open("wb") as stream:
         stream.truncate(MAX_BYTES + 10)
-    rows = list(batch.read_films(batch.sources([tmp_path / "missing.png", big]), engines))
+    rows = list(read_films(sources([tmp_path / "missing.png", big]), models))
     assert "No such file" in rows[0].error
     assert "at most 50 MB" in rows[1].error
     big.unlink()
     with pytest.raises(BatchError, match="No film"):
-        batch.sources([tmp_path])
+        sources([tmp_path])
     with pytest.raises(BatchError, match="named twice"):
-        batch.sources(["a.png", "a.png"])
+        sources(["a.png", "a.png"])
 
 
 def test_labels_give_figures(
-    films: Path, engines: dict[str, Engine], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    films: Path, models: dict[str, LoadedModel], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labels = tmp_path / "labels.csv"
     names = {path.name: path.stem.partition("-")[2] for path in films.rglob("[0-9]*.png")}
     labels.write_text("label,file\n" + "".join(f"{finding},{name}\n" for name, finding in names.items()))
     for kind in ("csv", "parquet"):
         output = tmp_path / f"out.{kind}"
-        batch.run(batch.sources([films]), engines, output, labels=batch.read_labels(labels))
-        for key, summary in batch.evaluate(output, engines):
+        run(sources([films]), models, output, label_of=label_finder(read_labels(labels.read_bytes(), "labels.csv")))
+        for key, summary in evaluate(output, models):
             findings = SPECS[key].findings
             rows = [row for row in rows_of(tmp_path / "out.csv") if row["label"] in findings]
             assert summary.films == len(rows) > 4
@@ -249,14 +251,13 @@ def test_labels_give_figures(
     ("text", "fault"),
     [
         ("file,finding\na.png,normal\n", "no column label"),
-        ("file,label\na.png,healthy\n", "'healthy' is no finding"),
+        ("file,label\na.png,gout\n", "'gout' is no finding"),
         ("file,label\na.png,normal\na.png,covid19\n", "twice"),
     ],
 )
-def test_bad_labels_are_refused(text: str, fault: str, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text(text)
+def test_bad_labels_are_refused(text: str, fault: str) -> None:
     with pytest.raises(BatchError, match=fault):
-        batch.read_labels(tmp_path / "labels.csv")
+        read_labels(text.encode(), "labels.csv")
 
 
 def test_wrong_words_are_wrong_usage(films: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

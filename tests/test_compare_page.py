@@ -30,7 +30,7 @@ from cxrmodels.radiograph import read_radiograph, to_png
 from cxrmodels.service import Service
 from cxrmodels.ui.comparison import own as own_part
 from cxrmodels.ui.comparison.decisions import SAME
-from cxrmodels.ui.comparison.page import _PARTS as PARTS
+from cxrmodels.ui.comparison.page import PARTS
 from cxrmodels.zoo import PREDICTIONS_FILE, SPECS, shipped, weights_folder
 from tests.test_board import HOSTILE, Tags, by_hand, evaluation, put, rows
 from tests.test_evaluation import FOUR

@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cxrmodels.files import Lock, is_held, replace_file
 from cxrmodels.lab import store
-from cxrmodels.lab._files import Lock, is_held, replace_file
 from cxrmodels.lab.config import ConfigError, RunConfig
 from cxrmodels.lab.control import Mailbox, read_commands, send
 from cxrmodels.lab.events import (
@@ -70,7 +70,7 @@ def write(run: Run, *events: Event) -> None:
 @pytest.fixture
 def holder(run: Run) -> Iterator[subprocess.Popen[str]]:
     """A process that has the run's lock, as a worker would."""
-    code = "import sys, time, pathlib; from cxrmodels.lab._files import Lock; "
+    code = "import sys, time, pathlib; from cxrmodels.files import Lock; "
     code += "lock = Lock.take(pathlib.Path(sys.argv[1])); print('held', flush=True); time.sleep(60)"
     with subprocess.Popen(
         [sys.executable, "-c", code, str(run.folder / LOCK_FILE)], stdout=subprocess.PIPE, text=True
@@ -187,7 +187,7 @@ def test_silence(run: Run) -> None:
 def test_asking_for_the_state_never_hinders_taking_the_lock(run: Run) -> None:
     path = run.folder / LOCK_FILE
     path.touch()
-    code = "import sys, pathlib\nfrom cxrmodels.lab._files import is_held\nprint('go', flush=True)\n"
+    code = "import sys, pathlib\nfrom cxrmodels.files import is_held\nprint('go', flush=True)\n"
     code += "while True: is_held(pathlib.Path(sys.argv[1]))"
     with subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True) as asking:
         assert asking.stdout is not None

@@ -19,7 +19,21 @@ LIBRARY = sorted((ROOT / "cxrmodels").rglob("*.py"))
 PAGES = sorted((ROOT / "pages").glob("*.py"))
 
 LAYERS = (
-    ("resizing", "radiograph", "phantom", "findings", "preprocessing", "datasets", "networks", "plots", "charts"),
+    (
+        "resizing",
+        "radiograph",
+        "phantom",
+        "findings",
+        "preprocessing",
+        "datasets",
+        "networks",
+        "plots",
+        "charts",
+        "files",
+        "turns",
+        "processes",
+        "rate",
+    ),
     ("zoo",),
     ("runtime",),
     ("engine",),
@@ -172,6 +186,8 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
         "cxrmodels.ui.cards",
         "cxrmodels.ui.comparison.page",
         "cxrmodels.ui.lab.page",
+        "cxrmodels.ui.batch.page",
+        "cxrmodels.batch.worker",
     ],
 )
 def test_importing_leaves_the_heavy_ones_out(module: str) -> None:

@@ -161,10 +161,10 @@ def _class_homes(folder: Path) -> dict[str, Path]:
             f"The subfolders of {folder} are splits ({', '.join(path.name for path in subfolders)}); expected one "
             "subfolder a class. Name one of the splits: it is split anew, by patient."
         )
-    claims = Counter(_finding(path.name) for path in subfolders)
+    claims = Counter(finding_of(path.name) for path in subfolders)
     homes = {}
     for path in subfolders:
-        finding = _finding(path.name)
+        finding = finding_of(path.name)
         files_within = any(inner.is_file() and inner.name[0] != "." for inner in path.iterdir())
         home = path / "images" if not files_within and (path / "images").is_dir() else path
         homes[finding if finding and claims[finding] == 1 else _text(path.name)] = home
@@ -180,8 +180,8 @@ _FINDING_OF = {
 }
 
 
-def _finding(name: str) -> str | None:
-    """The finding that `name` is a usual spelling of."""
+def finding_of(name: str) -> str | None:
+    """The finding that `name`, of a folder of films for instance, is a usual spelling of; None where there is none."""
     return _FINDING_OF.get(_bare(name))
 
 
@@ -368,7 +368,7 @@ def _write_classes(
     out: Path, copies: Sequence[_Copy], progress: Progress | None = None
 ) -> tuple[dict[str, int], tuple[tuple[str, str], ...]]:
     """Copy films into `out`. Gives how many came of each class, and name and reason of those that did not."""
-    there = {_finding(path.name) or path.name for path in out.iterdir()} if out.is_dir() else set()
+    there = {finding_of(path.name) or path.name for path in out.iterdir()} if out.is_dir() else set()
     held = sorted(there & {copy.finding for copy in copies})
     if held:
         raise ClassFolderError(f"{out} already holds {', '.join(held)}. Nothing was copied; name another folder.")
@@ -471,7 +471,7 @@ def build_class_folder(
 
 
 def _wanted(name: str) -> str:
-    finding = _finding(name)
+    finding = finding_of(name)
     if finding is None:
         raise ClassFolderError(f"Unknown finding {name!r}; expected one of {', '.join(TITLES)}.")
     return finding

@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cxrmodels.lab._files import Lock, replace_file
+from cxrmodels.files import Lock, replace_file
 from cxrmodels.lab.config import ConfigError, check_learning_rate
 
 CONTROL_FILE = "control.json"

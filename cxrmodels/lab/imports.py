@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cxrmodels.datasets.class_folder import ClassFolder, ClassFolderError, read_class_folder
-from cxrmodels.lab._files import replace_file
+from cxrmodels.files import replace_file
 from cxrmodels.lab.config import MAX_CLASSES, MAX_FILMS, FolderData
 from cxrmodels.lab.store import runs_folder
 from cxrmodels.radiograph import MAX_BYTES

@@ -20,8 +20,8 @@ import numpy as np
 
 from cxrmodels.evaluation.calibration import fit_decision_threshold, fit_temperature
 from cxrmodels.evaluation.predictions import Evaluation, read_predictions, write_predictions
+from cxrmodels.files import replace_file
 from cxrmodels.findings import TITLES
-from cxrmodels.lab._files import replace_file
 from cxrmodels.lab.config import RunConfig
 from cxrmodels.lab.store import MODEL_FILE, REPORT_FILE, Run, RunError, find, runs
 from cxrmodels.zoo import PREDICTIONS_FILE, LoadedModel, ModelCard, ModelError, ModelSpec, file_sha256

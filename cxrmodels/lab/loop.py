@@ -26,7 +26,7 @@ import keras
 import numpy as np
 from scipy.special import log_softmax, softmax
 
-from cxrmodels.lab._files import replace_file
+from cxrmodels.files import replace_file
 from cxrmodels.lab.config import RunConfig, rate_factor
 from cxrmodels.lab.control import Command, Mailbox
 from cxrmodels.lab.data import LabData

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cxrmodels.lab._files import replace_file
+from cxrmodels.files import replace_file
 from cxrmodels.radiograph import resize
 
 VALIDATION_FILE = "validation.npz"

@@ -11,20 +11,16 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
-import cxrmodels
-from cxrmodels.lab._files import Lock
+from cxrmodels.files import Lock
 from cxrmodels.lab.config import RunConfig
 from cxrmodels.lab.line import say_likely, say_run
 from cxrmodels.lab.store import LOCK_FILE, LOG_FILE, Run, RunError, State
+from cxrmodels.processes import AWAY, environment, launch, weigh
 
-_HOME = Path(cxrmodels.__file__).resolve().parent.parent
-_WORKER = (sys.executable, "-m", "cxrmodels.lab.worker")
+_WORKER = "cxrmodels.lab.worker"
 WAIT = "--wait"
 """First argument of a worker that waits; the second is the number of its socket."""
 
@@ -49,39 +45,13 @@ def start(run: Run) -> int:
         os.ftruncate(lock.descriptor, 0)
         worker = _give_to_waiting(run, lock, log.fileno())
         if worker is None:
-            worker = subprocess.Popen(
-                [*_WORKER, str(run.folder), str(lock.descriptor)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=(lock.descriptor,),
-                start_new_session=True,
-                env=_environment(),
-            )
+            arguments = (str(run.folder), str(lock.descriptor))
+            worker = launch(_WORKER, arguments, keep=(lock.descriptor,), log=log.fileno())
         # It writes this itself, too, but one that was waiting may be busy with its import for seconds yet.
         os.pwrite(lock.descriptor, str(worker.pid).encode(), 0)
     # Asked after when it ends, or it would stay behind as a zombie.
     threading.Thread(target=worker.wait, daemon=True).start()
     return worker.pid
-
-
-def _environment() -> dict[str, str]:
-    # A server may have been started in the program's folder without installing it.
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(_HOME), os.environ.get("PYTHONPATH"))))}
-
-
-def weigh(worker: int, niceness: int) -> None:
-    """Set the niceness of a worker's session, which Linux weighs against others by a number of its own.
-
-    Unlike that of a process, it can be taken back. Elsewhere there is no such thing, and nothing happens.
-
-    Args:
-        worker: its process number. It leads a session if it was launched here; nothing happens if it does not.
-        niceness: 0 to 19.
-    """
-    with suppress(OSError):
-        if os.getsid(worker) == worker:
-            Path(f"/proc/{worker}/autogroup").write_text(str(niceness), encoding="ascii")
 
 
 @dataclass(slots=True)
@@ -96,8 +66,6 @@ class _Waiting:
 
 _PATIENCE = 1.0
 """Seconds within which a worker that waits has room for another line: hundreds wait unread before it has none."""
-AWAY = 10
-"""Niceness of workers that train, or that nobody waits for yet."""
 _guard = threading.Lock()
 _waiting: list[_Waiting] = []
 """At most one."""
@@ -142,15 +110,8 @@ def _launch_waiting() -> _Waiting:
     ours, theirs = socket.socketpair()
     ours.settimeout(_PATIENCE)
     with theirs:
-        process = subprocess.Popen(
-            [*_WORKER, WAIT, str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,
-            env=_environment(),
-        )
+        arguments = (WAIT, str(theirs.fileno()))
+        process = launch(_WORKER, arguments, keep=(theirs.fileno(),), log=subprocess.DEVNULL)
     return _Waiting(process, ours)
 
 
@@ -179,7 +140,7 @@ def _give_to_waiting(run: Run, lock: Lock, log: int) -> subprocess.Popen[bytes] 
     with taken.line:
         try:
             # What the environment says now counts, as it would for a new process.
-            say_run(taken.line, run.folder, _environment(), lock.descriptor, log)
+            say_run(taken.line, run.folder, environment(), lock.descriptor, log)
         except OSError:
             taken.process.kill()
             taken.process.wait()

@@ -17,7 +17,7 @@ from cxrmodels import NOTICE
 from cxrmodels.evaluation.metrics import figures
 from cxrmodels.evaluation.predictions import Evaluation, write_predictions
 from cxrmodels.evaluation.questions import Answers, Question
-from cxrmodels.lab._files import replace_file
+from cxrmodels.files import replace_file
 from cxrmodels.lab.data import LabData
 from cxrmodels.lab.history import History
 from cxrmodels.lab.network import CHANNELS

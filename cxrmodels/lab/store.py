@@ -28,7 +28,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from cxrmodels.lab._files import Lock, is_held, replace_file
+from cxrmodels.files import Lock, is_held, replace_file
 from cxrmodels.lab.config import RunConfig, from_json
 from cxrmodels.lab.control import send
 from cxrmodels.lab.events import (

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cxrmodels.datasets.manifest import ManifestError
-from cxrmodels.lab._files import Lock
+from cxrmodels.files import Lock
 from cxrmodels.lab.config import ConfigError, PhantomData, RunConfig
 from cxrmodels.lab.control import Mailbox
 from cxrmodels.lab.data import UnwantedError, dismiss, hire, load
@@ -28,9 +28,10 @@ from cxrmodels.lab.events import EventWriter, Failed, Obeyed, Queued, Started, S
 from cxrmodels.lab.history import History
 from cxrmodels.lab.imports import DataError
 from cxrmodels.lab.line import Listener, Order
-from cxrmodels.lab.process import AWAY, WAIT, weigh
+from cxrmodels.lab.process import WAIT
 from cxrmodels.lab.store import HEARTBEAT_FILE, LOCK_FILE, Run
 from cxrmodels.lab.turns import Device, Ending
+from cxrmodels.processes import AWAY, weigh
 
 if TYPE_CHECKING:
     from cxrmodels.lab.loop import Ready

@@ -27,10 +27,13 @@ _log.setLevel(logging.WARNING)  # OpenVINO's converter raises the level of all t
 
 
 class Runtime(Protocol):
-    """A network that is ready to run. Not for several threads at once: `Engine` holds the model's lock."""
+    """A network that is ready to run. Not for several threads at once, where `streams` is one: `Engine` then holds the
+    model's lock."""
 
     name: str
     """One of `ENGINES`."""
+    streams: int
+    """How many threads may call `forward` at once."""
 
     def forward(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """float32 (N, size, size, channels) -> features (N, h, w, C) and logits (N, K), both float32."""
@@ -107,9 +110,13 @@ def import_tensorflow() -> None:
         sys.setswitchinterval(before)
 
 
-def open_runtime(loaded: LoadedModel) -> Runtime:
+def open_runtime(loaded: LoadedModel, streams: int = 1) -> Runtime:
     """A model's network, ready to run on the chosen engine; on TensorFlow, which the log then tells, where OpenVINO
     has no counterpart for something in it.
+
+    Args:
+        streams: how many films are to run beside each other, each on one core; with one, a film takes all cores.
+            TensorFlow takes one film after the other.
 
     Raises:
         ModelError: as in `chosen`; or the weights are not of this network.
@@ -120,7 +127,7 @@ def open_runtime(loaded: LoadedModel) -> Runtime:
         from cxrmodels.runtime.on_openvino import DisagreementError, OpenVinoRuntime
 
         try:
-            return OpenVinoRuntime(loaded)
+            return OpenVinoRuntime(loaded, streams)
         except (OpConversionFailure, DisagreementError) as error:
             reason = str(error).partition("Summary:")[2].strip().split("\n")[0] or str(error)
             _log.warning("%s runs on TensorFlow: OpenVINO cannot hold its network (%s).", loaded.spec.key, reason)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class TensorFlowRuntime:
     """A Keras network as compiled TensorFlow functions. See `cxrmodels.runtime.Runtime`."""
 
-    name = "tensorflow"
+    name, streams = "tensorflow", 1
 
     def __init__(self, network: Model, feature_layer: str) -> None:
         import tensorflow as tf

@@ -10,7 +10,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks import inference, lab, page
+from tests.benchmarks import batch, inference, lab, page
 from tests.benchmarks.page import ROOT
 
 
@@ -22,6 +22,7 @@ def main() -> None:
     starts = inference.first_answers()
     films = inference.phantoms_per_second()
     trained = lab.measure_lab()
+    many = batch.measure_batch()
     lines = [
         "# Performance",
         "",
@@ -47,6 +48,10 @@ def main() -> None:
         "| the training lab | measured |",
         "|---|---|",
         *(f"| {what} | {figure} |" for what, figure in trained),
+        "",
+        "| many films | measured |",
+        "|---|---|",
+        *(f"| {what} | {figure} |" for what, figure in many),
         "",
     ]
     (ROOT / "docs" / "performance.md").write_text("\n".join(lines), encoding="utf-8")

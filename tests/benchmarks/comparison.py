@@ -26,7 +26,7 @@ from cxrmodels.evaluation.board import COST, EQUAL, SENSITIVE, SPECIFIC, contend
 from cxrmodels.evaluation.metrics import UNSEEN, figures
 from cxrmodels.evaluation.questions import QUESTIONS, Answers, answer
 from cxrmodels.service import Service
-from cxrmodels.ui.comparison.page import _PARTS as PARTS
+from cxrmodels.ui.comparison.page import PARTS
 from cxrmodels.zoo import SPECS, WEIGHTS_VARIABLE, shipped
 from tests.benchmarks.page import ROOT
 from tests.test_board import TWO, Rows, evaluation, put

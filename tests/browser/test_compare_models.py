@@ -22,7 +22,7 @@ from cxrmodels.evaluation.board import Board, Contender, Films, compare_on, cont
 from cxrmodels.evaluation.questions import QUESTIONS
 from cxrmodels.evaluation.submitted import read_submission
 from cxrmodels.evaluation.verdict import verdict
-from cxrmodels.ui.comparison.page import _PARTS as PARTS
+from cxrmodels.ui.comparison.page import PARTS
 from cxrmodels.zoo import shipped
 from tests.browser.conftest import PATIENCE, ROOT, Visit, Watch, _answers, _free_port
 from tests.browser.test_read_a_film import PHONE, check_focus_is_seen, focused, tab_to, too_wide, unnamed

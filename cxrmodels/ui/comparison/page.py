@@ -20,7 +20,7 @@ from cxrmodels.ui.comparison.pairs import show_pairs
 from cxrmodels.ui.comparison.weaknesses import show_weaknesses
 from cxrmodels.zoo import CARD_FILE, ModelError
 
-_PARTS = _TABLE, _CURVES, _PAIRS, _FAILS, _OWN = (
+PARTS = TABLE, CURVES, PAIRS, FAILS, OWN = (
     "Every figure",
     "Curves and threshold",
     "Model against model",
@@ -73,30 +73,31 @@ def _show(ours: list[Contender]) -> None:
     question, films = ask(contenders)
     answer = st.container()
     part = st.segmented_control(
-        "Look closer", _PARTS, default=_TABLE, required=True, key="part", bind="query-params", width="stretch"
+        "Look closer", PARTS, default=TABLE, required=True, key="part", bind="query-params", width="stretch"
     )
     level, preset, ratio = 0.5, None, 1.0
-    if part == _CURVES:
+    if part == CURVES:
         level, preset, ratio = ask_threshold(question)
     board = compare_on(contenders, question, films, threshold=level, preset=preset, cost_ratio=ratio)
     with answer:
         show_answer(board)
-    if part == _OWN:
+    if part == OWN:
         show_own()
     elif board.standings:
-        _part(board, part, level)
+        show_part(board, part, level)
     if board.standings:
         st.divider()
         show_export(board, Setting(level, preset, ratio))
 
 
-def _part(board: Board, part: str, level: float) -> None:
-    if part == _TABLE:
+def show_part(board: Board, part: str, level: float) -> None:
+    """One of `PARTS` but `OWN`, which needs no board."""
+    if part == TABLE:
         show_leaderboard(board)
-    elif part == _CURVES:
+    elif part == CURVES:
         show_curves(board)
         show_matrices(board)
-    elif part == _PAIRS:
+    elif part == PAIRS:
         show_pairs(board, level)
     else:
         show_weaknesses(board)

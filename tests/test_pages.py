@@ -340,7 +340,8 @@ def test_every_network_answers_a_ready_film(finding: str, warm: Service) -> None
     assert not at.error
     shown = cards(at)
     charts, maps = alts(at, "plotly_chart"), heat_maps(at)
-    assert len(charts) == len(shipped()) + 1
+    # One a network, one for all of them, and what their maps have in common.
+    assert len(charts) == len(shipped()) + 2
     assert len(maps) == len(shipped())
     drawn = phantom(finding, seed=2020, size=512, difficulty=0.2).radiograph()
     for key in shipped():
@@ -683,7 +684,7 @@ def test_a_heat_map_that_fails_spares_the_answers(monkeypatch: pytest.MonkeyPatc
     assert len(at.error) == len(shipped())
     assert "secret" not in words(at)
     # What the networks say is known and must still be shown.
-    assert len(alts(at, "plotly_chart")) == len(shipped()) + 1
+    assert len(alts(at, "plotly_chart")) == len(shipped()) + 2
     assert at.get("download_button")
 
 

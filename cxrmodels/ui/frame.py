@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cxrmodels import NOTICE
+from cxrmodels.ui.sign_in import require_sign_in, show_who
 
 if TYPE_CHECKING:
     from cxrmodels.service import Service, Viewer
@@ -46,11 +48,20 @@ def _look_ahead() -> None:
 
 def note_router() -> None:
     """Called by the router: the page that follows stands in its frame."""
+    _keep_films_off_the_disk()
     st.session_state[_ROUTED] = True
 
 
+def _keep_films_off_the_disk() -> None:
+    """Uploads stay in memory, as the notice says: the server's form reader would put whatever has more than 1 MB into a
+    file without a name. How large they may be is each uploader's to say."""
+    from starlette.formparsers import MultiPartParser
+
+    MultiPartParser.spool_max_size = sys.maxsize
+
+
 def enter() -> None:
-    """Called by every page first: makes sure that the router ran.
+    """Called by every page first: makes sure that the router ran, and that the viewer may be here.
 
     Where the first address that anybody opens after a start is a page's own, Streamlit, finding a folder `pages`,
     runs that page without the router: no title, no navigation, another width. `st.navigation` ends that way of
@@ -61,6 +72,7 @@ def enter() -> None:
 
         PagesManager.uses_pages_directory = False
         st.rerun()
+    require_sign_in()
 
 
 @st.dialog("Before you start", dismissible=False)
@@ -91,3 +103,4 @@ def ask_once() -> None:
 def foot() -> None:
     """The line at the end of every page."""
     st.caption(f"{NOTICE} Films stay in this machine's memory; nothing is sent anywhere.")
+    show_who()

@@ -11,8 +11,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -40,25 +42,34 @@ def _answers(address: str) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a program started the way a user starts it."""
+@contextmanager
+def served(
+    log: Path, options: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, int]]:
+    """Address and process number of a program started the way a user starts it.
+
+    Args:
+        log: where its output goes; a traceback in it fails the test.
+        options: Streamlit's, beyond those of every test.
+        environment: variables on top of this process's.
+    """
     port = _free_port()
-    address = f"http://127.0.0.1:{port}"
-    log = tmp_path_factory.mktemp("server") / "log.txt"
-    options = {
+    chosen = {
         "server.port": str(port),
         "server.headless": "true",
         "server.address": "127.0.0.1",
         # Somebody may edit a file while the tests run: that must not rerun the page under them.
         "server.fileWatcherType": "none",
+        **(options or {}),
     }
-    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    address = "/".join(filter(None, (f"http://127.0.0.1:{port}", chosen.get("server.baseUrlPath"))))
+    arguments = [part for name, value in chosen.items() for part in (f"--{name}", value)]
     with (
         log.open("wb") as output,
         subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", "app.py", *arguments],
             cwd=ROOT,
+            env={**os.environ, **(environment or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -71,7 +82,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 time.sleep(0.2)
             if process.poll() is not None or not _answers(address):
                 pytest.fail(f"The server did not start:\n{log.read_text(errors='replace')[-3000:]}")
-            yield address
+            yield address, process.pid
             if "Traceback" in (said := log.read_text(errors="replace")):
                 pytest.fail(f"The server's log holds a traceback:\n{said[-3000:]}")
         finally:
@@ -80,6 +91,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 process.wait(20)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a program that the module's tests share."""
+    with served(tmp_path_factory.mktemp("server") / "log.txt") as (address, _):
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +114,11 @@ def chromium() -> Iterator[Browser]:
 
 
 _KNOWN = re.compile(
-    # Opened below its root, Streamlit's own client asks for its health there first, and the browser notes the 404.
-    r"404 \(Not Found\) \(http://127\.0\.0\.1:\d+/\w+/_stcore/[a-z-]+\)$"
+    # Opened at a page's own address, Streamlit's client asks for the server's health there first: the browser notes it.
+    r"404 \(Not Found\) \(http://127\.0\.0\.1:\d+(/\w+)+/_stcore/[a-z-]+\)$"
     # A picture, or what a download button offers, that the page replaced by a newer one before the browser had fetched
     # it: the client asks for every file as soon as its button is there.
-    r"|404 \(Not Found\) \(http://127\.0\.0\.1:\d+/media/\w+\.\w+\)$|Image source error - http://127\.0\.0\.1:\d+/media/"
+    r"|404 \(Not Found\) \(http://127\.0\.0\.1:\d+(/\w+)*/media/\w+\.\w+\)$|Image source error - http://127\.0\.0\.1:\d+(/\w+)*/media/"
     r"|Download Button source error - 404 "
 )
 
@@ -146,15 +164,22 @@ class Visit:
         return self.page
 
 
-@pytest.fixture
-def visit(chromium: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
-    """A fresh viewer. Parametrise indirectly with options of `Browser.new_context`."""
-    context = chromium.new_context(**{"viewport": {"width": 1400, "height": 1000}, **getattr(request, "param", {})})
+@contextmanager
+def viewer_of(chromium: Browser, address: str, options: Mapping[str, Any] | None = None) -> Iterator[Visit]:
+    """A fresh viewer of a server, with options of `Browser.new_context`."""
+    context = chromium.new_context(**{"viewport": {"width": 1400, "height": 1000}, **(options or {})})
     context.set_default_timeout(PATIENCE)
-    watch = Watch(context, server)
-    yield Visit(context.new_page(), server, watch)
+    watch = Watch(context, address)
+    yield Visit(context.new_page(), address, watch)
     try:
         context.close()
     except Error as closed:  # the browser itself has gone: the test has failed already
         pytest.fail(str(closed))
     watch.check()
+
+
+@pytest.fixture
+def visit(chromium: Browser, server: str, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """A fresh viewer. Parametrise indirectly with options of `Browser.new_context`."""
+    with viewer_of(chromium, server, getattr(request, "param", {})) as one:
+        yield one

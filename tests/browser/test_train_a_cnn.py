@@ -43,9 +43,9 @@ def begin(visit: Visit, config: RunConfig) -> Page:
     return page
 
 
-def says(page: Page, state: State) -> None:
+def says(page: Page, state: State, patience: int = PATIENCE) -> None:
     words = re.compile(f"{re.escape(STATES[state][0])}$")
-    expect(page.locator(".stMarkdownBadge").filter(has_text=words).first).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".stMarkdownBadge").filter(has_text=words).first).to_be_visible(timeout=patience)
 
 
 @pytest.mark.parametrize(

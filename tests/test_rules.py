@@ -24,6 +24,8 @@ LAYERS = (
         "radiograph",
         "phantom",
         "findings",
+        "markdown",
+        "health",
         "preprocessing",
         "datasets",
         "networks",

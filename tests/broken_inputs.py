@@ -14,6 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
+from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
+
 PATIENT = "Plantedname^Patient"
 """Stands in every DICOM file made here, and must come out nowhere."""
 
@@ -119,6 +121,30 @@ def saved_as(array: np.ndarray, syntax: str, body: bytes | None = None) -> bytes
     group_length += len(new) - len(old)
     plain = plain[:length_at] + struct.pack("<I", group_length) + plain[length_at + 4 :]
     return plain.replace(old, new, 1)
+
+
+def answered_or_refused(data: bytes, name: str = "") -> Radiograph | None:
+    """What the reader promises for any bytes at all: a film in order, or one short sentence on why not (None)."""
+    try:
+        answer = read_radiograph(data, name)
+    except RadiographError as error:
+        said = str(error)
+    else:
+        _check_film(answer)
+        return answer
+    assert "expected" in said
+    assert len(said) < 300
+    assert said.isprintable()
+    return None
+
+
+def _check_film(answer: Radiograph) -> None:
+    assert answer.pixels.dtype == np.float32
+    assert answer.pixels.shape == answer.original_size[::-1]
+    assert 0 <= answer.pixels.min() < answer.pixels.max() <= 1
+    assert len(answer.name) <= 120
+    assert answer.name.isprintable()
+    assert all(note.isprintable() and len(note) < 100 for note in answer.notes)
 
 
 Case = tuple[str, bytes]

@@ -17,9 +17,10 @@ from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 from pydicom.uid import UID, JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from cxrmodels import radiograph
-from cxrmodels.radiograph import SYNTHETIC_MARK, Radiograph, RadiographError, read_radiograph, resize, to_png
+from cxrmodels.radiograph import SYNTHETIC_MARK, RadiographError, read_radiograph, resize, to_png
 from tests.broken_inputs import (
     PATIENT,
+    answered_or_refused,
     broken_inputs,
     dataset,
     dicom,
@@ -423,20 +424,7 @@ def test_patient_appears_nowhere(
 
 @pytest.mark.parametrize(("name", "data"), BROKEN, ids=[name[:40] for name, _ in BROKEN])
 def test_broken_input_is_answered_or_refused(name: str, data: bytes) -> None:
-    answer: Radiograph | RadiographError
-    try:
-        answer = read_radiograph(data, name)
-    except RadiographError as error:
-        answer = error
-    if isinstance(answer, RadiographError):
-        assert "expected" in str(answer)
-        assert len(str(answer)) < 300
-        return
-    assert answer.pixels.dtype == np.float32
-    assert answer.pixels.shape == answer.original_size[::-1]
-    assert 0 <= answer.pixels.min() < answer.pixels.max() <= 1
-    assert len(answer.name) <= 120
-    assert answer.name.isprintable()
+    answered_or_refused(data, name)
 
 
 def test_there_are_enough_broken_inputs() -> None:

@@ -1,0 +1,1 @@
+"""Coverage-guided fuzzing of the reader of radiographs: `python -m tests.fuzz`, see docs/hardening.md."""

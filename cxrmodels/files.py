@@ -14,11 +14,15 @@ _TRIES, _PAUSE = 20, 0.005
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file such that a reader, and a machine that loses power, has the old content or the new one."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with partial.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, path)
+    except OSError:  # The disk is full: what was half written is in nobody's way, but takes room.
+        partial.unlink(missing_ok=True)
+        raise
 
 
 class Lock:

@@ -28,6 +28,7 @@ from cxrmodels.inference import predict
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import MAX_BYTES, read_radiograph
 from cxrmodels.zoo import SPECS, LoadedModel, load
+from tests.bad_days import full_disk
 
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = ("two_conv_cnn", "multi_lung_cnn")
@@ -264,6 +265,19 @@ def test_wrong_words_are_wrong_usage(films: Path, tmp_path: Path, capsys: pytest
     assert cli.main(["batch", str(films), "--output", str(tmp_path / "out.txt"), "--models", KEYS[0]]) == 2
     assert cli.main(["batch", str(tmp_path), "--output", str(tmp_path / "out.csv")]) == 2
     assert "No film is there" in capsys.readouterr().err
+
+
+def test_a_full_disk_loses_no_film(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    there, output = sources([films]), tmp_path / "out.csv"
+    run(there, models, output)
+    whole = output.read_bytes()
+    output.unlink()
+    with full_disk(len(whole) // 2), pytest.raises(OSError, match="too large"):
+        run(there, models, output)
+    assert whole.startswith(output.read_bytes())
+    assert 0 < output.stat().st_size < len(whole)
+    run(there, models, output)
+    assert output.read_bytes() == whole
 
 
 def test_a_killed_run_is_gone_on_with(tmp_path: Path) -> None:

@@ -53,8 +53,9 @@ from cxrmodels.evaluation.paired import compare
 from cxrmodels.evaluation.predictions import Evaluation, PredictionsError, joined, write_predictions
 from cxrmodels.evaluation.questions import QUESTIONS, CannotAnswer, Question, refusal
 from cxrmodels.evaluation.submitted import Submission, read_submission
-from cxrmodels.evaluation.verdict import p_words, plain, uneven, verdict
+from cxrmodels.evaluation.verdict import p_words, uneven, verdict
 from cxrmodels.findings import index_of
+from cxrmodels.markdown import plain
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, ModelError, file_sha256, read_card, shipped
 from tests.bare import bare_card
 from tests.test_evaluation import FOUR, SETS

@@ -24,6 +24,7 @@ from cxrmodels.lab.config import ConfigurableCnn, FolderData, ManifestData, Phan
 from cxrmodels.lab.control import send
 from cxrmodels.lab.data import LabData
 from cxrmodels.lab.events import (
+    DISK_FULL,
     Batch,
     Changed,
     Checkpoint,
@@ -41,6 +42,7 @@ from cxrmodels.lab.pictures import read_arrays, read_filters, read_heat, read_he
 from cxrmodels.lab.process import start, terminate, worker_of
 from cxrmodels.lab.store import RUNS_VARIABLE, Run, State, create, runs
 
+ROOT = Path(__file__).resolve().parent.parent
 CONFIG = RunConfig(
     name="tiny",
     data=PhantomData(films=60, difficulty=0.1, noise=0.1, findings=("normal", "covid19", "viral_pneumonia")),
@@ -329,6 +331,22 @@ def test_failure_is_told_in_one_line(home: Path) -> None:
     start(run)
     assert "no import 'gone'" in failure(run)
     assert "Traceback" in (run.folder / "worker.log").read_text()
+
+
+def test_on_a_full_disk_it_says_so_and_goes_on_when_there_is_room(home: Path) -> None:
+    viewer = Viewer(create(replace(CONFIG, name="no room", epochs=2)))
+    # No file grows beyond some kilobytes: events fit, a checkpoint does not.
+    code = "from tests.bad_days import full_disk\nfrom cxrmodels.lab.worker import main\nimport sys\n"
+    code += f"with full_disk(4000): sys.exit(main([{str(viewer.run.folder)!r}]))"
+    log = (viewer.run.folder / "worker.log").open("wb")
+    with log:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=log, stderr=log, check=False, timeout=300)
+    assert done.returncode == 1
+    assert failure(viewer.run) == DISK_FULL
+    start(viewer.run)
+    viewer.ended()
+    assert viewer.run.state() is State.FINISHED
+    assert sorted(viewer.history.steps) == list(range(1, 2 * STEPS_AN_EPOCH + 1))
 
 
 def failure(run: Run) -> str:

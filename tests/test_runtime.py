@@ -282,6 +282,24 @@ def test_what_nobody_uses_goes(folder: Path) -> None:
     assert time.time() - path.stat().st_mtime < 3600, "reading is using"
 
 
+def test_a_clock_that_jumps_costs_time_at_most(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, usual: np.ndarray
+) -> None:
+    Engine(load(SMALL))
+    (path,) = files(folder)
+    for jump in (10 * 365 * 86400, -10 * 365 * 86400):
+        os.utime(path, (time.time() + jump, time.time() + jump))  # kept before the clock was put right
+        np.testing.assert_array_equal(predict(Engine(load(SMALL)), film())[0].logits, usual)
+        assert files(folder) == [path]
+    # Years ahead, another network's file counts as unused and goes; what was made meanwhile stays.
+    now = time.time()
+    monkeypatch.setattr("cxrmodels.runtime.store.time.time", lambda: now + 10 * 365 * 86400)
+    loaded = load(SMALL)
+    Engine(LoadedModel(loaded.spec, loaded.card, loaded.build, "e" * 64))
+    (made,) = files(folder)
+    assert made != path
+
+
 # --------------------------------------------------------------------------------------------------- the choice
 @pytest.fixture
 def _no_openvino(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

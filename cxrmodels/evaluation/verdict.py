@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 
 from cxrmodels.evaluation.board import SHARED, Board, Standing, headline
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate
 from cxrmodels.evaluation.paired import compare
+from cxrmodels.markdown import plain
 
 NAMES = {
     "auc": "AUC",
@@ -36,11 +35,6 @@ CHANCE = 0.05
 def interval(figure: Estimate | None) -> str:
     """A figure with its interval, as everywhere: 0.78 (0.74 to 0.82)."""
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})" if figure else "cannot be said"
-
-
-def plain(text: str) -> str:
-    """Text for Markdown that a file brought along: unescaped it could load a picture from another host."""
-    return re.sub(r"([!\"#$%&'*+/<=>?@\[\\\]^_`{|}~])", r"\\\1", text)
 
 
 def verdict(board: Board) -> list[str]:

@@ -12,6 +12,7 @@ reads events this way. The only bytes ever removed are those of a last line with
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 EVENTS_FILE = "events.jsonl"
+DISK_FULL = "The disk with the runs is full. Make room, then resume the run."
 
 _BLOCK = 65_536
 _INTERVAL = 0.05
@@ -369,4 +371,4 @@ class EventWriter:
         written = os.write(self._file, line)
         if written < len(line):
             os.ftruncate(self._file, os.fstat(self._file).st_size - written)
-            raise OSError("The disk with the runs is full. Make room, then resume the run.")
+            raise OSError(errno.ENOSPC, DISK_FULL)

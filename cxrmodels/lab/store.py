@@ -18,9 +18,11 @@ A run's folder, in the runs folder:
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -184,19 +186,27 @@ _ID = "%Y%m%d-%H%M%S-%f"
 
 
 def create(config: RunConfig) -> Run:
-    """Make a run's folder. `process.start` then puts a worker to it."""
+    """Make a run's folder. `process.start` then puts a worker to it.
+
+    Raises:
+        OSError: the folder cannot be written, or its disk is full; there is no run then.
+    """
     home = runs_folder()
     while True:
         run = Run(home / datetime.now(UTC).strftime(_ID))
         unfinished = home / f".new-{run.id}"
-        try:
+        with suppress(FileExistsError):
             unfinished.mkdir()
-            break
-        except FileExistsError:
-            continue
-    replace_file(unfinished / CONFIG_FILE, config.to_json().encode())
-    os.replace(unfinished, run.folder)
-    return run
+            try:
+                replace_file(unfinished / CONFIG_FILE, config.to_json().encode())
+                os.rename(unfinished, run.folder)
+            except OSError as error:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                # A clock that was put back may come to the moment of an earlier run.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            else:
+                return run
 
 
 def runs() -> tuple[Run, ...]:

@@ -6,6 +6,7 @@ its run by a socket; see `process.warm_up`.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from cxrmodels.files import Lock
 from cxrmodels.lab.config import ConfigError, PhantomData, RunConfig
 from cxrmodels.lab.control import Mailbox
 from cxrmodels.lab.data import UnwantedError, dismiss, hire, load
-from cxrmodels.lab.events import EventWriter, Failed, Obeyed, Queued, Started, Stopped
+from cxrmodels.lab.events import DISK_FULL, EventWriter, Failed, Obeyed, Queued, Started, Stopped
 from cxrmodels.lab.history import History
 from cxrmodels.lab.imports import DataError
 from cxrmodels.lab.line import Listener, Order
@@ -44,6 +45,7 @@ _SETTLED = 0.3
 """Seconds without newer settings after which those at hand are made ready."""
 _MOST_AHEAD = 2**26
 """Bytes of films that are made before anybody asked for them."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -229,6 +231,8 @@ def _message(error: Exception) -> str:
     first = (str(error).splitlines() or [""])[0]
     if isinstance(error, DataError | ConfigError | ManifestError):
         return first
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return DISK_FULL
     return f"{type(error).__name__}: {first}"[:500]
 
 

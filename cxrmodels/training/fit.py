@@ -106,7 +106,7 @@ class Checkpoint:
         return state if self._model(state).is_file() else None
 
     def network(self, state: dict[str, Any]) -> keras.Model:
-        return keras.models.load_model(self._model(state))
+        return keras.models.load_model(self._model(state), safe_mode=True)
 
     def write(self, network: keras.Model, state: dict[str, Any], *, best: bool) -> None:
         """The network's file bears its epoch in its name and the state, which comes last, decides which one

@@ -8,8 +8,8 @@ from typing import Any
 import streamlit as st
 
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
-from cxrmodels.evaluation.verdict import plain
 from cxrmodels.findings import TITLES
+from cxrmodels.markdown import plain
 from cxrmodels.plots import Interval, seen_unseen
 from cxrmodels.ui.frame import ink
 from cxrmodels.zoo import ModelCard, ModelError, read_card
@@ -68,7 +68,7 @@ def show_cards(keys: Sequence[str]) -> None:
         try:
             cards[key] = read_card(key)
         except ModelError as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(plain(str(error)), icon=":material/error:")
     if not cards:
         return
     rows = [(card.title, _auc(card, SEEN), _auc(card, UNSEEN)) for card in cards.values()]

@@ -12,6 +12,7 @@ import streamlit as st
 
 from cxrmodels.datasets.manifest import ManifestError, data_folder
 from cxrmodels.datasets.ready import ReadyFilm, listed, listed_as, phantom_films, real_films
+from cxrmodels.markdown import plain
 from cxrmodels.radiograph import MAX_BYTES, Radiograph, RadiographError, read_radiograph, resize, to_png
 from cxrmodels.ui.gallery import Item, gallery
 
@@ -145,7 +146,7 @@ def show_strip(films: Iterable[ReadyFilm], *, label: str, key: str, then: str | 
         except (OSError, RadiographError):
             lost.append(film.title)
     if lost:
-        st.warning(f"Not readable in the data folder: {', '.join(lost)}.", icon=":material/broken_image:")
+        st.warning(f"Not readable in the data folder: {plain(', '.join(lost))}.", icon=":material/broken_image:")
 
     def pick(film: str) -> None:
         _choose(film)
@@ -178,7 +179,7 @@ def choose_film() -> ChosenFilm | None:
     changed = st.session_state.pop(_CHANGED, False)
     uploads = _uploads()
     if problem:
-        st.warning(problem, icon=":material/folder_off:")
+        st.warning(plain(problem), icon=":material/folder_off:")
     if len(uploads) > 1:
         _pick_upload(uploads)
     st.caption("Or take one that is ready:")
@@ -193,7 +194,7 @@ def choose_film() -> ChosenFilm | None:
         try:
             held = (key, _open(key, uploads))
         except (OSError, RadiographError) as error:
-            st.error(f"This film can no longer be read: {error}", icon=":material/broken_image:")
+            st.error(f"This film can no longer be read: {plain(str(error))}", icon=":material/broken_image:")
             return None
         st.session_state[_OPEN] = held
     opened: ChosenFilm = held[1]

@@ -14,7 +14,6 @@ from cxrmodels import NOTICE
 from cxrmodels.council import agreement, call, common_finding, judge
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
-from cxrmodels.evaluation.verdict import plain
 from cxrmodels.explain.evidence import in_words
 from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
@@ -23,6 +22,7 @@ from cxrmodels.gate import Gate
 from cxrmodels.inference import Prediction, network_input
 from cxrmodels.lab.kept import is_own
 from cxrmodels.lungs import Lungs
+from cxrmodels.markdown import plain
 from cxrmodels.models import available, card, spec
 from cxrmodels.plots import (
     agreement_dots,

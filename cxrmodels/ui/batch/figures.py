@@ -13,7 +13,7 @@ from cxrmodels.evaluation.board import Contender, Films, compare_on, submitted
 from cxrmodels.evaluation.questions import QUESTIONS
 from cxrmodels.evaluation.report import Setting
 from cxrmodels.evaluation.submitted import SubmissionError
-from cxrmodels.evaluation.verdict import plain
+from cxrmodels.markdown import plain
 from cxrmodels.ui.batch.live import rows_so_far
 from cxrmodels.ui.batch.setup import title_of
 from cxrmodels.ui.comparison.decisions import ask_threshold

@@ -12,8 +12,8 @@ from cxrmodels.batch.films import BatchError
 from cxrmodels.batch.jobs import Asked, Job, JobError, State, Status, Wish
 from cxrmodels.batch.table import read_csv
 from cxrmodels.batch.uploads import hold
-from cxrmodels.evaluation.verdict import plain
 from cxrmodels.findings import TITLES
+from cxrmodels.markdown import plain
 from cxrmodels.ui.batch.setup import drop_zone, let_go, title_of
 from cxrmodels.ui.batch.words import ACTIVE, STATES, time_left
 
@@ -55,7 +55,7 @@ def _progress(job: Job, polling: bool) -> None:
     try:
         asked, status = job.asked(), job.status()
     except JobError as error:
-        st.warning(str(error), icon=":material/delete:")
+        st.warning(plain(str(error)), icon=":material/delete:")
         return
     if (status.state in ACTIVE) != polling:
         # Whether the page looks again by itself is decided when the whole script runs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cxrmodels.batch.jobs import Job, JobError, find, jobs
-from cxrmodels.evaluation.verdict import plain
+from cxrmodels.markdown import plain
 from cxrmodels.ui.batch.live import leave_if_deleted, show_job
 from cxrmodels.ui.batch.places import is_own_machine
 from cxrmodels.ui.batch.setup import MINE, show_setup
@@ -25,7 +25,7 @@ def show_batch() -> None:
         try:
             job = find(asked)
         except JobError as error:
-            st.error(str(error), icon=":material/link_off:")
+            st.error(plain(str(error)), icon=":material/link_off:")
         else:
             show_job(job)
             if job.status().state not in ACTIVE:

@@ -15,7 +15,7 @@ from cxrmodels.batch.films import BatchError, folder_sources
 from cxrmodels.batch.jobs import Asked, Job, JobError, create
 from cxrmodels.batch.labels import read_labels
 from cxrmodels.batch.uploads import hold
-from cxrmodels.evaluation.verdict import plain
+from cxrmodels.markdown import plain
 from cxrmodels.ui.batch.places import may_name_folders, named_folder
 from cxrmodels.zoo import ModelError
 
@@ -66,7 +66,7 @@ def show_setup() -> None:
         except (BatchError, JobError) as error:
             st.error(plain(str(error)), icon=":material/error:")
         except OSError as error:
-            st.error(f"The folder of batches cannot be written: {error.strerror}.", icon=":material/error:")
+            st.error(f"The folder of batches cannot be written: {plain(str(error.strerror))}.", icon=":material/error:")
         else:
             st.session_state.setdefault(MINE, []).append(job.id)
             st.query_params["batch"] = job.id

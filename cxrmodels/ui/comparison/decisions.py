@@ -17,7 +17,8 @@ from cxrmodels.evaluation.drawings import (
 )
 from cxrmodels.evaluation.metrics import prevalence_counts
 from cxrmodels.evaluation.questions import Question
-from cxrmodels.evaluation.verdict import interval, plain
+from cxrmodels.evaluation.verdict import interval
+from cxrmodels.markdown import plain
 from cxrmodels.plots import percent
 from cxrmodels.ui.comparison.films import show_films
 from cxrmodels.ui.comparison.matrix import matrix

@@ -9,7 +9,8 @@ import streamlit as st
 from cxrmodels.charts import cost_chart
 from cxrmodels.evaluation.board import RESAMPLES, SHARED, Board, Standing, headline, pareto
 from cxrmodels.evaluation.drawings import answer_chart
-from cxrmodels.evaluation.verdict import NAMES, plain, uneven, verdict
+from cxrmodels.evaluation.verdict import NAMES, uneven, verdict
+from cxrmodels.markdown import plain
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink
 from cxrmodels.zoo import SPECS

@@ -15,8 +15,8 @@ from cxrmodels.datasets.manifest import Film, read_manifest
 from cxrmodels.evaluation.board import Contender, submitted
 from cxrmodels.evaluation.predictions import joined, predictions_csv
 from cxrmodels.evaluation.submitted import MAX_BYTES, Submission, SubmissionError, read_submission, template
-from cxrmodels.evaluation.verdict import plain
 from cxrmodels.findings import TITLES
+from cxrmodels.markdown import plain
 from cxrmodels.ui.films import ready_folder
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from cxrmodels.evaluation.board import Board, Contender, compare_on, contender, 
 from cxrmodels.evaluation.predictions import PredictionsError
 from cxrmodels.evaluation.report import Setting
 from cxrmodels.lab.kept import KEPT_FILE
+from cxrmodels.markdown import plain
 from cxrmodels.ui.comparison.controls import ask
 from cxrmodels.ui.comparison.decisions import ask_threshold, show_curves, show_matrices
 from cxrmodels.ui.comparison.export import show_export
@@ -47,7 +48,7 @@ def _contenders() -> list[Contender]:
         try:
             found.append(_contender(key, _stamps(key)))
         except (ModelError, PredictionsError) as error:
-            st.error(str(error), icon=":material/error:")
+            st.error(plain(str(error)), icon=":material/error:")
     return found
 
 

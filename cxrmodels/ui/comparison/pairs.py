@@ -9,7 +9,8 @@ from cxrmodels.charts import agreement
 from cxrmodels.evaluation.board import RESAMPLES, SEED, Board
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
 from cxrmodels.evaluation.paired import Pair, compare, compare_all, sentence
-from cxrmodels.evaluation.verdict import p_words, plain
+from cxrmodels.evaluation.verdict import p_words
+from cxrmodels.markdown import plain
 from cxrmodels.ui.comparison.films import show_films
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink

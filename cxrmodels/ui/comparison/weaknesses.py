@@ -8,7 +8,8 @@ from cxrmodels.charts import groups
 from cxrmodels.evaluation.board import Board, recalled, source_checks
 from cxrmodels.evaluation.failures import Subgroup, subgroups
 from cxrmodels.evaluation.metrics import Estimate
-from cxrmodels.evaluation.verdict import interval, plain
+from cxrmodels.evaluation.verdict import interval
+from cxrmodels.markdown import plain
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink
 

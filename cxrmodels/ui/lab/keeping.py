@@ -11,6 +11,7 @@ from cxrmodels.evaluation.predictions import PredictionsError
 from cxrmodels.inference import read_films
 from cxrmodels.lab.kept import HELD_OUT_FILE, is_kept, keep, key_of, let_go, note_held_out, spec
 from cxrmodels.lab.store import MODEL_FILE, REPORT_FILE, Run, RunError
+from cxrmodels.markdown import plain
 from cxrmodels.radiograph import RadiographError
 from cxrmodels.ui.films import ready_folder
 from cxrmodels.ui.frame import service
@@ -54,9 +55,9 @@ def _tried(run: Run, act: Callable[[], object]) -> None:
     try:
         act()
     except (RunError, ModelError, ManifestError, PredictionsError, RadiographError) as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
     except OSError as error:
-        st.error(f"Run {run.id}: {error.strerror}. See to the folder of runs.", icon=":material/error:")
+        st.error(f"Run {run.id}: {plain(str(error.strerror))}. See to the folder of runs.", icon=":material/error:")
     else:
         st.rerun()
 

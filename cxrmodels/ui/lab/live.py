@@ -19,6 +19,7 @@ from cxrmodels.lab.pictures import HeldOut, read_filters, read_heat, read_held_o
 from cxrmodels.lab.process import start, warm_up
 from cxrmodels.lab.signs import signs
 from cxrmodels.lab.store import MODEL_FILE, REPORT_FILE, Run, RunError, State
+from cxrmodels.markdown import plain
 from cxrmodels.plots import overlay_png, percent, png
 from cxrmodels.ui.comparison.matrix import matrix
 from cxrmodels.ui.comparison.pictures import show
@@ -79,7 +80,7 @@ def _board(run: Run, polling: bool, rate: float) -> None:
         st.warning("This run was deleted meanwhile.", icon=":material/delete:")
         return
     except (ConfigError, EventsError) as error:
-        st.error(str(error), icon=":material/broken_image:")
+        st.error(plain(str(error)), icon=":material/broken_image:")
         return
     if (state in ACTIVE) != polling or (followed.started and rate == _FIRST_SECONDS and polling):
         # Whether the page looks again by itself, and how often, is decided when the whole script runs.
@@ -122,11 +123,11 @@ def _have_next_ready(run: Run, config: RunConfig, state: State, followed: _Follo
 
 def _outcome(run: Run, state: State, history: History) -> None:
     if state == State.FAILED and isinstance(history.outcome, Failed):
-        st.error(history.outcome.message, icon=":material/error:")
+        st.error(plain(history.outcome.message), icon=":material/error:")
     elif state == State.INTERRUPTED:
         st.warning(
-            "The worker is gone: killed, out of memory, or the machine was switched off. Nothing that was shown is "
-            "lost; it goes on from its last checkpoint.",
+            "The worker is gone: killed, out of memory or disk, or the machine was switched off. Nothing that was "
+            "shown is lost; it goes on from its last checkpoint.",
             icon=":material/power_off:",
         )
     elif state == State.STOPPED and isinstance(history.outcome, Stopped):
@@ -143,7 +144,7 @@ def _asker(run: Run, action: str, value: float | None = None) -> Callable[[], No
     def ask() -> None:
         try:
             run.send(action, value)
-        except (RunError, ConfigError) as error:
+        except (RunError, ConfigError, OSError) as error:
             st.session_state["lab_problem"] = str(error)
         if action == "stop":
             # The cores are free in a moment, and the next run may be near.
@@ -154,13 +155,13 @@ def _asker(run: Run, action: str, value: float | None = None) -> Callable[[], No
 
 def _controls(run: Run, state: State, history: History, rate: float) -> None:
     if problem := st.session_state.pop("lab_problem", None):
-        st.error(problem, icon=":material/error:")
+        st.error(plain(problem), icon=":material/error:")
     if state in (State.INTERRUPTED, State.FAILED):
         if st.button("Go on from the last checkpoint", type="primary", icon=":material/play_arrow:", key="go_on"):
             try:
                 start(run)
-            except RunError as error:
-                st.error(str(error), icon=":material/error:")
+            except (RunError, OSError) as error:
+                st.error(plain(str(error)), icon=":material/error:")
             else:
                 st.rerun()
         return

@@ -6,6 +6,7 @@ import streamlit as st
 
 from cxrmodels.lab.process import warm_up
 from cxrmodels.lab.store import RunError, find
+from cxrmodels.markdown import plain
 from cxrmodels.ui.lab.live import show_run
 from cxrmodels.ui.lab.setup import show_schedule, show_setup
 from cxrmodels.ui.lab.shelf import show_shelf
@@ -22,7 +23,7 @@ def show_lab() -> None:
             show_run(find(asked))
             return
         except RunError as error:
-            st.error(str(error), icon=":material/link_off:")
+            st.error(plain(str(error)), icon=":material/link_off:")
     setup = show_setup()
     # Whoever is here may start a run, most likely with these settings: its first point is then seconds earlier.
     warm_up(setup and setup[0])

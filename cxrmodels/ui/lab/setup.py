@@ -32,6 +32,7 @@ from cxrmodels.lab.imports import DataError, import_archive, imports
 from cxrmodels.lab.presets import PRESETS
 from cxrmodels.lab.process import start
 from cxrmodels.lab.store import RunError, create
+from cxrmodels.markdown import plain
 from cxrmodels.phantom import FINDINGS
 from cxrmodels.plots import png
 from cxrmodels.ui.comparison.pictures import show
@@ -120,7 +121,7 @@ def _try(config: RunConfig) -> None:
     try:
         launch(config)
     except (RunError, OSError) as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(str(error)), icon=":material/error:")
 
 
 def _from_address() -> RunConfig | None:
@@ -134,7 +135,7 @@ def _from_address() -> RunConfig | None:
     try:
         return from_query(given)
     except ConfigError as error:
-        st.error(str(error), icon=":material/link_off:")
+        st.error(plain(str(error)), icon=":material/link_off:")
         return None
 
 
@@ -158,7 +159,7 @@ def _as_file(config: RunConfig) -> None:
         try:
             given = from_json(file.getvalue().decode())
         except (ConfigError, UnicodeDecodeError) as error:
-            st.error(str(error), icon=":material/description:")
+            st.error(plain(str(error)), icon=":material/description:")
             return
         st.session_state[_GIVEN] = given.to_query()
         st.session_state.pop("preset_run", None)
@@ -189,7 +190,7 @@ def _settings(base: RunConfig, chosen: str) -> RunConfig | None:
         with learning:
             return _learning(replace_all(base, data=films, network=layers, input_size=size), key)
     except ConfigError as error:
-        st.error(str(error), icon=":material/tune:")
+        st.error(plain(str(error)), icon=":material/tune:")
         return None
 
 
@@ -256,14 +257,14 @@ def _real(base: RunConfig, key: object) -> ManifestData:
 def _own(key: object) -> FolderData:
     assert callable(key)
     file = st.file_uploader("A zip with one folder a class", max_upload_size=1000, key="own_zip")
-    if file is not None and st.session_state.get("imported_zip") != file.file_id:
-        try:
+    try:
+        if file is not None and st.session_state.get("imported_zip") != file.file_id:
             report = import_archive(file.getvalue())
-        except DataError as error:
-            raise ConfigError(str(error)) from error
-        st.session_state["imported_zip"] = file.file_id
-        st.session_state["import_name"] = report.name
-    there = {report.name: report for report in imports()}
+            st.session_state["imported_zip"] = file.file_id
+            st.session_state["import_name"] = report.name
+        there = {report.name: report for report in imports()}
+    except (DataError, OSError) as error:
+        raise ConfigError(str(error)) from error
     if not there:
         raise ConfigError("No films of your own yet. Give a zip with one folder of films for each class.")
     names = list(there)
@@ -369,7 +370,7 @@ def _sheet(config: RunConfig) -> None:
         with st.spinner("Reading films"):
             sheet = contact_sheet(config)
     except (DataError, ManifestError) as error:
-        st.error(str(error), icon=":material/broken_image:")
+        st.error(plain(str(error)), icon=":material/broken_image:")
         return
     rows = [np.concatenate([film, *copies], axis=1) for film, copies in zip(sheet.films, sheet.augmented, strict=True)]
     for label, row in zip(sheet.labels, rows, strict=True):

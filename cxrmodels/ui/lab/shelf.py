@@ -5,12 +5,12 @@ from __future__ import annotations
 import streamlit as st
 
 from cxrmodels.charts import learning
-from cxrmodels.evaluation.verdict import plain
 from cxrmodels.lab.config import ConfigError, cross_validation, differences
 from cxrmodels.lab.crossed import Crossed, cross_validations
 from cxrmodels.lab.events import EventsError
 from cxrmodels.lab.process import start
 from cxrmodels.lab.store import Run, RunError, State, create, runs
+from cxrmodels.markdown import plain
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink
 from cxrmodels.ui.lab.live import age, history_of
@@ -40,7 +40,7 @@ def _row(run: Run) -> bool:
     try:
         config, now = run.config(), run.state()
     except (ConfigError, EventsError, FileNotFoundError) as error:
-        name.caption(f"{run.id}: {error}")
+        name.caption(f"{run.id}: {plain(str(error))}")
         return False
     words, colour, icon = STATES[now]
     chosen = tick.checkbox(f"Compare {config.name}", key=f"tick {run.id}", label_visibility="collapsed")
@@ -55,16 +55,20 @@ def _row(run: Run) -> bool:
         if st.button(
             "Cross-validate", key=f"cross {run.id}", help="So many runs queue up, each holding out other patients."
         ):
-            for fold in cross_validation(config, folds):
-                start(create(fold))
-            st.rerun()
+            try:
+                for fold in cross_validation(config, folds):
+                    start(create(fold))
+            except (RunError, OSError) as error:
+                st.error(plain(str(error)), icon=":material/error:")
+            else:
+                st.rerun()
         if now in (State.STOPPED, State.FINISHED, State.FAILED, State.INTERRUPTED):
             sure = st.checkbox("Yes, delete it with all it holds", key=f"sure {run.id}")
             if st.button("Delete", key=f"delete {run.id}", disabled=not sure):
                 try:
                     run.delete()
                 except (RunError, OSError) as error:
-                    st.error(str(error), icon=":material/error:")
+                    st.error(plain(str(error)), icon=":material/error:")
                 else:
                     st.rerun()
     return bool(chosen)

@@ -26,13 +26,13 @@ class Engine:
     Safe to call from several threads: the model's lock is held while it runs, unless it has several streams.
 
     Args:
-        streams: how many threads are to run films beside each other; see `runtime.open_runtime`.
+        streams: how many threads are to run films beside each other, each on one core; None: one film, on all cores.
 
     Raises:
         ModelError: when made: the engine that was asked for is not there, or the weights are not of this network.
     """
 
-    def __init__(self, loaded: LoadedModel, streams: int = 1) -> None:
+    def __init__(self, loaded: LoadedModel, streams: int | None = None) -> None:
         self.loaded = loaded
         self._runtime = open_runtime(loaded, streams)
         self._turn: AbstractContextManager[object] = loaded.lock if self._runtime.streams == 1 else nullcontext()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from pyarrow import parquet
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -20,12 +21,13 @@ from sklearn.metrics import accuracy_score, roc_auc_score
 from cxrmodels import cli
 from cxrmodels.batch.command import evaluate
 from cxrmodels.batch.films import BatchError, Source, folder_sources, sources
-from cxrmodels.batch.labels import label_finder, read_labels
+from cxrmodels.batch.labels import folder_label, label_finder, read_labels
 from cxrmodels.batch.reading import read_films
 from cxrmodels.batch.table import Progress, run
 from cxrmodels.engine import Engine
-from cxrmodels.inference import predict
+from cxrmodels.inference import inputs_of, network_input, predict
 from cxrmodels.phantom import PATTERNS, phantom
+from cxrmodels.preprocessing import prepare
 from cxrmodels.radiograph import MAX_BYTES, read_radiograph
 from cxrmodels.zoo import SPECS, LoadedModel, load
 from tests.bad_days import full_disk
@@ -305,3 +307,65 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path) -> None:
     assert [Path(row["file"]).name for row in rows] == [f"{number:03}.png" for number in range(150)]
     assert len({row["two_conv_cnn:covid19"] for row in rows}) == 1
     assert not journal.exists()
+
+
+def test_memory_does_not_grow_with_the_films(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    contents = [phantom("normal", seed=seed, size=300).png() for seed in range(4)]
+    films = [Source(f"{number}.png", lambda number=number: contents[number % 4]) for number in range(400)]  # type: ignore[misc]
+    process, held = psutil.Process(), {}
+
+    def report(progress: Progress) -> None:
+        if progress.done in (150, 400):
+            held[progress.done] = process.memory_info().rss
+
+    run(films, models, tmp_path / "out.csv", report=report)
+    # All of them decoded would be 144 MB, and their outputs alone 30.
+    assert held[400] - held[150] < 15 * 2**20
+
+
+def test_labels_may_be_folders_names_and_usual_spellings() -> None:
+    assert folder_label("COVID-19/a.png") == "covid19"
+    assert folder_label("test/Viral Pneumonia/images/a.png") == "viral_pneumonia"
+    assert folder_label("normal/covid/a.png") == "covid19", "the innermost"
+    assert folder_label("normal.png") == folder_label("ward/a.png") == ""
+    labels = read_labels(b"\xef\xbb\xbffile,label\nward/a.png,COVID-19\nb.png,Normal\nc.png,\n", "labels.csv")
+    assert labels == {"ward/a.png": "covid19", "b.png": "normal", "c.png": ""}
+    label_of = label_finder({"x/a.png": "covid19", "y/a.png": "normal", "b.png": "normal"})
+    assert [label_of(name) for name in ("x/a.png", "films/a.png", "films/b.png", "c.png")] == [
+        "covid19",
+        "",
+        "normal",
+        "",
+    ]
+
+
+def test_a_broken_member_of_an_archive_is_a_row(models: dict[str, LoadedModel], tmp_path: Path) -> None:
+    archive = tmp_path / "films.zip"
+    content = phantom("normal", seed=1, size=96).png()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a.png", content)
+        packed.writestr("b.png", content)
+    data = bytearray(archive.read_bytes())
+    at = data.index(b"a.png") + len("a.png")
+    data[at : at + 40] = bytes(range(40))
+    archive.write_bytes(data)
+    rows = list(read_films(sources([archive]), models))
+    assert [bool(row.error) for row in rows] == [True, False]
+    assert "cannot be opened" in rows[0].error
+
+
+def test_what_several_models_see_alike_is_made_once_and_is_what_each_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[str, int]] = []
+
+    def prepared(pixels: np.ndarray, how: str, size: int, *rest: Any) -> np.ndarray:
+        made.append((how, size))
+        return prepare(pixels, how, size, *rest)
+
+    film = phantom("covid19", seed=3, size=300).radiograph()
+    specs = list(SPECS.values())
+    alone = [network_input(film, spec) for spec in specs]
+    monkeypatch.setattr("cxrmodels.inference.prepare", prepared)
+    together = inputs_of(film, specs)
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(made) == len({(spec.preprocessing, spec.input_size, spec.channels) for spec in specs}) < len(specs)

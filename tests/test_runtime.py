@@ -114,7 +114,7 @@ def test_backward_steps_are_those_of_tensorflow(head: str) -> None:
     expected = TensorFlowRuntime(network, "at").gradient(features, weights)
     assert np.count_nonzero(expected) > 5
     _, backward = convert(network, replace(SPECS[SMALL], feature_layer="at", input_size=13))
-    request = on_openvino._requests(backward, 1).get()
+    request = on_openvino._requests(backward).get()
     request.infer([features, weights])
     np.testing.assert_allclose(request.output_tensors[0].data, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
@@ -136,7 +136,7 @@ def test_what_openvino_cannot_hold_runs_on_tensorflow(folder: Path, caplog: pyte
 
 def test_arithmetic_is_single_precision() -> None:
     network, _ = store.read(load(SMALL)) or convert(load(SMALL).network, SPECS[SMALL])
-    compiled = on_openvino._requests(network, 1).get().get_compiled_model()
+    compiled = on_openvino._requests(network).get().get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT") == openvino.Type.f32
 
 

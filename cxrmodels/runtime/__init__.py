@@ -110,13 +110,13 @@ def import_tensorflow() -> None:
         sys.setswitchinterval(before)
 
 
-def open_runtime(loaded: LoadedModel, streams: int = 1) -> Runtime:
+def open_runtime(loaded: LoadedModel, streams: int | None = None) -> Runtime:
     """A model's network, ready to run on the chosen engine; on TensorFlow, which the log then tells, where OpenVINO
     has no counterpart for something in it.
 
     Args:
-        streams: how many films are to run beside each other, each on one core; with one, a film takes all cores.
-            TensorFlow takes one film after the other.
+        streams: how many films are to run beside each other, each on one core; None: one, on all cores. TensorFlow
+            takes one film after the other.
 
     Raises:
         ModelError: as in `chosen`; or the weights are not of this network.

@@ -31,8 +31,8 @@ class OpenVinoRuntime:
 
     name = "openvino"
 
-    def __init__(self, loaded: LoadedModel, streams: int = 1) -> None:
-        self.streams = streams
+    def __init__(self, loaded: LoadedModel, streams: int | None = None) -> None:
+        self.streams = streams or 1
         networks = store.read(loaded)
         if networks is None:
             from cxrmodels.runtime.conversion import convert
@@ -40,7 +40,7 @@ class OpenVinoRuntime:
             # Not `loaded.network`, which would be kept though nobody needs it any more.
             network = loaded.build()
             networks = list(convert(network, loaded.spec))
-            self._check(_requests(networks[0], 1).get(), network, loaded)
+            self._check(_requests(networks[0]).get(), network, loaded)
             store.write(loaded, networks)
         forward, self._backward_network = networks
         self._forward = _requests(forward, streams)
@@ -56,7 +56,7 @@ class OpenVinoRuntime:
 
     @cached_property
     def _backward(self) -> Any:
-        request = _requests(self._backward_network, 1).get()
+        request = _requests(self._backward_network).get()
         del self._backward_network
         return request
 
@@ -79,15 +79,15 @@ class OpenVinoRuntime:
         return [tensor.data.copy() for tensor in request.output_tensors]
 
 
-def _requests(network: Any, count: int) -> SimpleQueue[Any]:
-    """As many requests as may run at once; whoever takes one puts it back."""
+def _requests(network: Any, streams: int | None = None) -> SimpleQueue[Any]:
+    """As many requests as may run at once, each on one core; or one on all. Whoever takes one puts it back."""
     import openvino
 
-    beside = {"NUM_STREAMS": count, "INFERENCE_NUM_THREADS": count}
-    settings = _SETTINGS | (beside if count > 1 else {"PERFORMANCE_HINT": "LATENCY"})
+    beside = {"NUM_STREAMS": streams, "INFERENCE_NUM_THREADS": streams}
+    settings = _SETTINGS | (beside if streams else {"PERFORMANCE_HINT": "LATENCY"})
     compiled = openvino.Core().compile_model(network, "CPU", settings)
     requests: SimpleQueue[Any] = SimpleQueue()
-    for _ in range(count):
+    for _ in range(streams or 1):
         requests.put(compiled.create_infer_request())
     return requests
 

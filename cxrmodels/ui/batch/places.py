@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 
 import streamlit as st
 
+from cxrmodels.api.access import is_loopback
 from cxrmodels.batch.films import BatchError
 
 FOLDERS_VARIABLE = "CXRMODELS_BATCH_FOLDERS"
 """Folders, parted as in PATH, below which every viewer may name one."""
 
 _FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via")
-
-
-def _loopback(host: str) -> bool:
-    name = host.strip("[]")
-    try:
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 def is_own_machine() -> bool:
@@ -31,7 +23,7 @@ def is_own_machine() -> bool:
     host = (headers.get("Host") or "").rpartition("@")[2]
     name = host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
     listens = str(st.get_option("server.address") or "")
-    return _loopback(listens) and _loopback(name) and not any(headers.get(one) for one in _FORWARDED)
+    return is_loopback(listens) and is_loopback(name) and not any(headers.get(one) for one in _FORWARDED)
 
 
 def _roots() -> list[Path]:

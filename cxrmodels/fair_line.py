@@ -34,6 +34,12 @@ class LineFullError(ModelError):
         self.retry_after = retry_after
 
 
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    last = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{'th' if number % 100 in (11, 12, 13) else last}"
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """A call to make when its turn has come, and what its caller waits on."""

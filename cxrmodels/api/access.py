@@ -72,15 +72,15 @@ def access_for(host: str, per_minute: int | None = None) -> Access:
             f"{TOKEN_VARIABLE} has {len(token)} characters; expected at least {LEAST_TOKEN}, printable ASCII without "
             "spaces. Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
-    text = os.environ.get(RATE_VARIABLE, "").strip()
     if per_minute is None:
-        per_minute = int(text) if text.isdecimal() else PER_MINUTE if not text else 0
-    if per_minute < 1:
-        raise AccessError(
-            f"{RATE_VARIABLE} is {text!r}; expected a whole number of requests a minute, at least one."
-            if text
-            else f"The rate is {per_minute}; expected at least one request a minute."
-        )
+        text = os.environ.get(RATE_VARIABLE, "").strip() or str(PER_MINUTE)
+        if not text.isdecimal() or not int(text):
+            raise AccessError(
+                f"{RATE_VARIABLE} is {text!r}; expected a whole number of requests a minute, at least one."
+            )
+        per_minute = int(text)
+    elif per_minute < 1:
+        raise AccessError(f"The rate is {per_minute}; expected at least one request a minute.")
     return Access(token, is_loopback(host), per_minute)
 
 

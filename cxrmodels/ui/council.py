@@ -23,14 +23,14 @@ from cxrmodels.ui.lungs import evidence_of, outline, whose
 _SIDES = {"right": "right lung", "left": "left lung", "both": "both lungs", "neither": "outside the lungs"}
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(scope="session", max_entries=64, show_spinner=False)
 def _consensus(
     film: str, finding: str, method: str, models: tuple[str, ...], _maps: Sequence[SaliencyMap]
 ) -> Consensus:
     return consensus(_maps)
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(scope="session", max_entries=64, show_spinner=False)
 def _picture(
     named: tuple[str, ...],
     opacity: float,

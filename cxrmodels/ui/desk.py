@@ -9,6 +9,7 @@ import streamlit as st
 
 from cxrmodels.engine import Engine
 from cxrmodels.explain.steps import Steps
+from cxrmodels.fair_line import LineFullError
 from cxrmodels.service import Job
 from cxrmodels.ui.frame import service
 
@@ -42,6 +43,10 @@ class Desk:
             st.progress(min(1.0, job.share), f"{words}: {100 * job.share:.0f} %")
             return None
         problem = job.answer.exception()
+        if isinstance(problem, LineFullError):  # Asked for again when the page looks again.
+            self.waiting = True
+            st.caption(f"{words}: {problem}")
+            return None
         if problem is not None:
             st.error(f"{words} failed ({problem}).", icon=":material/error:")
             return None

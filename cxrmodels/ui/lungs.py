@@ -9,7 +9,7 @@ from cxrmodels.explain.evidence import Evidence, evidence
 from cxrmodels.lungs import Lungs, contours
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_data(scope="session", max_entries=64, show_spinner=False)
 def _outline(film: str, drawn: bool, _mask: np.ndarray) -> tuple[np.ndarray, ...]:
     return contours(_mask)
 
@@ -19,7 +19,7 @@ def outline(film: str, lungs: Lungs | None) -> tuple[np.ndarray, ...]:
     return _outline(film, lungs.drawn, lungs.mask) if lungs else ()
 
 
-@st.cache_data(max_entries=512, show_spinner=False)
+@st.cache_data(scope="session", max_entries=512, show_spinner=False)
 def _evidence(film: str, map_of: tuple[str, ...], drawn: bool, _heat: np.ndarray, _mask: np.ndarray) -> Evidence:
     return evidence(_heat, _mask)
 

@@ -17,6 +17,7 @@ from cxrmodels.evaluation.metrics import SEEN, UNSEEN
 from cxrmodels.explain.evidence import in_words
 from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
+from cxrmodels.fair_line import LineFullError, ordinal
 from cxrmodels.findings import TITLES, index_of
 from cxrmodels.gate import Gate
 from cxrmodels.inference import Prediction, network_input
@@ -77,14 +78,15 @@ class _Choice:
     outlines: bool
 
 
-@st.cache_data(max_entries=32, show_spinner=False)
+# What shows a film is of the session, so that it is forgotten with it.
+@st.cache_data(scope="session", max_entries=32, show_spinner=False)
 def _shown_pixels(sha256: str, _pixels: np.ndarray) -> np.ndarray:
     height, width = _pixels.shape
     scale = _SHOWN_SIDE / max(height, width)
     return resize(_pixels, max(1, round(width * scale)), max(1, round(height * scale)))
 
 
-@st.cache_data(max_entries=256, show_spinner=False)
+@st.cache_data(scope="session", max_entries=128, show_spinner=False)
 def _overlay_png(
     film: str,
     model: str,
@@ -99,7 +101,7 @@ def _overlay_png(
     return png(outlined(overlay(_pixels, _heat, opacity), _lines))
 
 
-@st.cache_data(max_entries=128, show_spinner=False)
+@st.cache_data(scope="session", max_entries=64, show_spinner=False)
 def _network_input(film: str, model: str, _radiograph: Radiograph) -> bytes:
     return png(np.rint(255 * network_input(_radiograph, spec(model))[..., 0]).astype(np.uint8))
 
@@ -138,7 +140,8 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
 @dataclass(frozen=True, slots=True)
 class _State:
     """What is known so far of one film: answers, errors, and the heat maps that were asked for; what the gate says;
-    then where the lungs are, and the maps that can be compared with each other."""
+    then where the lungs are, and the maps that can be compared with each other. While it waits: its place in line, or
+    why it was not taken."""
 
     readings: dict[str, Reading]
     errors: dict[str, str]
@@ -148,6 +151,8 @@ class _State:
     gate: Gate | None = None
     lungs: Lungs | None = None
     compared: tuple[SaliencyMap, ...] = ()
+    place: int | None = None
+    refused: str = ""
 
 
 def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
@@ -163,6 +168,7 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
     asked = {key: shared.read(radiograph, key) for key in all_keys}
     gate = shared.gate(radiograph)
     _give_a_moment(gate, *asked.values())
+    refused = ""
     readings: dict[str, Reading] = {}
     errors: dict[str, str] = {}
     mapped: dict[str, Future[SaliencyMap]] = {}
@@ -170,6 +176,9 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
         if not future.done():
             continue
         problem = future.exception()
+        if isinstance(problem, LineFullError):  # Asked for again when the page looks again.
+            refused = str(problem)
+            continue
         if problem is not None:
             errors[key] = _explained(problem)
             continue
@@ -178,18 +187,24 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
     _give_a_moment(*mapped.values())
-    drawn = {key: future for key, future in mapped.items() if future.done()}
+    drawn = {key: future for key, future in mapped.items() if future.done() and not _was_refused(future)}
     heats = {key: future.result() for key, future in drawn.items() if not future.exception()}
     heat_errors = {key: _explained(p) for key, future in drawn.items() if (p := future.exception())}
     # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
     waiting = [key for key in all_keys if key not in readings and key not in errors]
     waiting += [key for key in mapped if key not in heats and key not in heat_errors]
-    if not gate.done():
+    if not gate.done() or _was_refused(gate):
         waiting.append("gate")
     judged = gate.result() if gate.done() and not gate.exception() else None
-    state = _State(readings, errors, heat_errors, heats, tuple(waiting), judged)
+    place = shared.place(radiograph)
+    state = _State(readings, errors, heat_errors, heats, tuple(waiting), judged, place=place, refused=refused)
     # Only then, so that no answer and no map waits for it.
     return state if waiting else _compare(state, radiograph, size, choice)
+
+
+def _was_refused(future: Future[Any]) -> bool:
+    """Whether too much waited when it was asked for; it is asked for again when the page looks again."""
+    return future.done() and isinstance(future.exception(), LineFullError)
 
 
 def _give_a_moment(*asked: Future[Any]) -> None:
@@ -211,7 +226,8 @@ def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choic
     lungs = where.result() if where.done() and not where.exception() else None
     if lungs is not None:
         st.session_state[_OUTLINED] = radiograph.sha256
-    done = where.done() and all(future.done() for future in asked.values())
+    futures: tuple[Future[Any], ...] = (where, *asked.values())
+    done = all(future.done() and not _was_refused(future) for future in futures)
     compared = tuple(future.result() for future in asked.values() if done and not future.exception())
     return replace(state, waiting=() if done else ("comparison",), lungs=lungs, compared=compared)
 
@@ -321,12 +337,8 @@ def _summary(film: ChosenFilm, state: _State) -> None:
         st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
         return
     if len(state.readings) + len(state.errors) < total or "gate" in state.waiting:
-        loading = any(not service().ready(key) for key in available())
         st.markdown(f"#### {len(state.readings)} of {total} networks have answered")
-        st.progress(
-            len(state.readings) / total,
-            "Loading the networks: some seconds, once after a start." if loading else "Reading the film.",
-        )
+        st.progress(len(state.readings) / total, _waiting_for(state))
     else:
         if predictions:
             verdict = judge(predictions, state.gate)
@@ -367,6 +379,19 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             "Probability of COVID-19 from each network. Filled circle: it says COVID-19; square: something else; "
             f"diamond: not sure. {NOTICE}"
         )
+
+
+def _waiting_for(state: _State) -> str:
+    """Why not all networks have answered."""
+    if state.refused:
+        return f"{state.refused} This page does so by itself."
+    if state.place is not None and state.place > 1:
+        others = state.place - 1
+        before = "One film of another viewer comes" if others == 1 else f"{others} films of other viewers come"
+        return f"{ordinal(state.place)} in line. {before} first."
+    if any(not service().ready(key) for key in available()):
+        return "Loading the networks: some seconds, once after a start."
+    return "Reading the film."
 
 
 def _stated(finding: str, predictions: list[Prediction]) -> str:

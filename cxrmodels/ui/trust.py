@@ -19,6 +19,7 @@ from cxrmodels.explain.methods import WAYS, draw
 from cxrmodels.explain.saliency import SaliencyMap
 from cxrmodels.explain.shortcuts import Trial, signs, trials
 from cxrmodels.explain.steps import Steps
+from cxrmodels.fair_line import LineFullError
 from cxrmodels.findings import TITLES
 from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, spec
@@ -64,7 +65,11 @@ def _board(film: ChosenFilm) -> bool:
     reading: Reading | None = asked.result() if asked.done() and not asked.exception() else None
     finding, method = _choose(key, reading, named, way)
     desk = Desk(_PAGE, (radiograph.sha256, key, finding, method))
-    if asked.done() and asked.exception():
+    refused = [one.exception() for one in (asked, where) if one.done() and isinstance(one.exception(), LineFullError)]
+    if refused:
+        desk.waiting = True
+        st.caption(f"{refused[0]} This page does so by itself.")
+    elif asked.done() and asked.exception():
         st.error(str(asked.exception()), icon=":material/error:")
     elif reading is None or finding is None or not wait([where], _PATIENCE_SECONDS).done:
         desk.waiting = True
@@ -274,10 +279,12 @@ def _lab(desk: Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | N
     tried: dict[str, tuple[Trial, ...]] = {}
     for key in available():
         asked = service().read(radiograph, key)
-        if finding not in spec(key).findings or (asked.done() and asked.exception()):
+        if finding not in spec(key).findings:
             continue
-        if not asked.done():
+        if not asked.done() or isinstance(asked.exception(), LineFullError):
             desk.waiting = True
+            continue
+        if asked.exception():
             continue
         begin = partial(_trials, radiograph, asked.result(), finding, lungs)
         found = desk.ask("trials", key, begin, f"Shortcuts of {spec(key).title}", radiograph.sha256, finding)

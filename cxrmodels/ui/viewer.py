@@ -75,7 +75,7 @@ def radiograph_viewer(
 
 
 # Keyed by the hash, since Streamlit would hash only a sample of a large array: never show a wrong film.
-@st.cache_data(max_entries=16, show_spinner=False)
+@st.cache_data(scope="session", max_entries=8, show_spinner=False)
 def _sent(sha256: str, _pixels: Floats) -> tuple[str, int, int]:
     """The film as base64 of its PNG, with the columns and rows that were left of it."""
     columns, rows = sent_size(_pixels)

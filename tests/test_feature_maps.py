@@ -207,10 +207,11 @@ def run(engine: Engine, layer: str, channel: int, seed: int = 0) -> Excited:
 def test_the_climb_reaches_an_optimum_that_is_known(unit: int) -> None:
     weights = linear().loaded.network.get_layer("logits").get_weights()[0][:, unit].reshape(SIDE, SIDE)
     found, best = run(linear(), "logits", unit), np.clip(weights, 0, None).sum()
-    assert found.before < 0.5 * best
-    assert found.after > 0.95 * best
+    assert found.before < 0
+    # Not all of it: the picture was moved about, so that edges that are a pixel or two off count as right.
+    assert found.after > 0.8 * best
     strong = np.abs(weights) > np.abs(weights).max() / 4
-    np.testing.assert_array_equal(found.picture[strong] > 127, weights[strong] > 0)
+    assert ((found.picture > 127) == (weights > 0))[strong].mean() > 0.97
 
 
 def test_the_picture_excites_the_network_as_it_says() -> None:

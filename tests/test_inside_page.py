@@ -18,7 +18,6 @@ from cxrmodels.explain.steps import Steps
 from cxrmodels.lab.kept import keep, key_of
 from cxrmodels.lab.store import RUNS_VARIABLE
 from cxrmodels.service import Service
-from cxrmodels.ui.inside import unit
 from cxrmodels.zoo import read_card
 from tests.test_lab_kept import CONFIG, ended
 from tests.test_pages import alts, answered, check, components, pick, started, words
@@ -123,15 +122,14 @@ def test_a_layer_without_places_shows_its_units_and_the_findings() -> None:
 
 def test_what_excites_a_finding_is_drawn_and_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     held = threading.Event()
-    original = excite
 
     def waits(*arguments: Any) -> Steps[Excited]:
         while not held.is_set():
             time.sleep(0.02)
             yield 0.25
-        return (yield from original(*arguments))
+        return (yield from excite(*arguments))
 
-    monkeypatch.setattr(unit, "excite", waits)
+    monkeypatch.setattr("cxrmodels.ui.inside.unit.excite", waits)
     at = check(started().switch_page(PAGE).run())
     at.session_state["inside_block two_conv_cnn"] = "answer"
     # A layer that no other test asks about: what was drawn once is kept.

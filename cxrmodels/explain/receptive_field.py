@@ -119,8 +119,9 @@ def mask_of_unit(
     def join(one: _Mask, other: _Mask) -> _Mask:
         return one | other
 
-    def whole(layer: Layer) -> _Mask:
-        return np.ones(layer.shape[:2] if len(layer.shape) == 3 else (1, 1), bool)
+    def whole(mask: _Mask, layer: Layer) -> _Mask:
+        # What is on padding depends on nothing, whatever its layer does.
+        return np.full(layer.shape[:2] if len(layer.shape) == 3 else (1, 1), bool(mask.any()))
 
     found, _ = _walk(layers, name, channel, start, window, join, whole, gates=gates)
     film = next(layer.shape for layer in layers if not layer.inputs)
@@ -147,7 +148,7 @@ def _walk(
     start: _Place,
     window: Callable[[_Place, Layer, Window], _Place],
     join: Callable[[_Place, _Place], _Place],
-    whole: Callable[[Layer], _Place] | None,
+    whole: Callable[[_Place, Layer], _Place] | None,
     *,
     gates: bool,
 ) -> tuple[_Place | None, bool]:
@@ -157,7 +158,7 @@ def _walk(
         start: where the unit is in its layer.
         window: what that becomes in the input of a layer with a window.
         join: of what came by two ways.
-        whole: all of a layer's output; without it the walk ends there: more than the whole film there is not.
+        whole: all of a layer's output, where the place is one at all; without it the walk ends there.
         gates: whether gates are followed.
 
     Returns:
@@ -210,11 +211,11 @@ def _moved(
     before: Layer,
     place: _Place,
     window: Callable[[_Place, Layer, Window], _Place],
-    whole: Callable[[Layer], _Place] | None,
+    whole: Callable[[_Place, Layer], _Place] | None,
 ) -> _Place | None:
     if isinstance(layer.reach, Window):
         return window(place, layer, layer.reach)
     single = not before.has_places and layer.has_places
     if layer.reach == ALL or single:
-        return whole(before) if whole else None
+        return whole(place, before) if whole else None
     return place

@@ -43,10 +43,6 @@ class Excited:
     before: float
     after: float
 
-    @property
-    def nbytes(self) -> int:
-        return int(self.picture.nbytes)
-
 
 class _Unsteady:
     """Moves and blurs the picture before each step, as input modifiers of tf-keras-vis do, seeded."""

@@ -47,10 +47,6 @@ class Walk:
 
     blocks: dict[str, np.ndarray]
 
-    @property
-    def nbytes(self) -> int:
-        return sum(int(one.nbytes) for one in self.blocks.values())
-
 
 @dataclass(frozen=True)
 class Maps:
@@ -93,16 +89,11 @@ class Maps:
         # A channel that is the same everywhere has no picture of its own; it is as strong as it can be everywhere.
         return np.clip(value / high, 0, 1) if high > low else np.ones(self.pictures.shape[1:], np.float32)
 
-    @property
-    def nbytes(self) -> int:
-        return int(self.pictures.nbytes)
-
 
 def look(engine: Engine) -> Steps[Network]:
-    """Steps to a model's network as plain values. The first of them may import TensorFlow."""
-    yield 0.0
+    """A model's network as plain values, as steps that are one. It may import TensorFlow."""
+    yield from _one_piece()
     network = open_network(engine)
-    yield 0.7
     layers = describe(network)
     first = next((layer.name for layer in layers if layer.kind in ("convolution", "pointwise")), "")
     filters = np.zeros((0, 1, 1), np.float32)
@@ -113,14 +104,14 @@ def look(engine: Engine) -> Steps[Network]:
 
 
 def walk(engine: Engine, radiograph: Radiograph, layers: tuple[Layer, ...]) -> Steps[Walk]:
-    """Steps to what each block of a network makes of a film.
+    """What each block of a network makes of a film, as steps that are one.
 
     Args:
         layers: of the network (`look`).
     """
     import keras
 
-    yield 0.0
+    yield from _one_piece()
     network, film = open_network(engine), network_input(radiograph, engine.loaded.spec)
     shown = {
         block.name: [layer.name for layer in block.layers if layer.has_places][-1]
@@ -140,7 +131,7 @@ def walk(engine: Engine, radiograph: Radiograph, layers: tuple[Layer, ...]) -> S
 
 
 def maps(engine: Engine, radiograph: Radiograph, layer: str) -> Steps[Maps]:
-    """Steps to what every channel of a layer makes of a film.
+    """What every channel of a layer makes of a film, as steps that are one.
 
     Args:
         layer: name of one of the network's layers, or `SOFTMAX`.
@@ -148,13 +139,12 @@ def maps(engine: Engine, radiograph: Radiograph, layer: str) -> Steps[Maps]:
     Raises:
         ValueError: there is no such layer.
     """
-    yield 0.0
+    yield from _one_piece()
     raw = _activations(engine, radiograph, layer)
     if raw.ndim == 1:
         raw = raw[None, None]
     low, high = raw.min((0, 1)), raw.max((0, 1))
     peak = np.stack(np.unravel_index(raw.reshape(-1, raw.shape[-1]).argmax(0), raw.shape[:2]), axis=1)
-    yield 0.8
     return Maps(
         layer,
         _greys(np.moveaxis(raw, -1, 0)),
@@ -164,6 +154,11 @@ def maps(engine: Engine, radiograph: Radiograph, layer: str) -> Steps[Maps]:
         np.abs(raw).mean((0, 1)),
         peak,
     )
+
+
+def _one_piece() -> tuple[float, ...]:
+    """Nothing to say of progress: work of some tenths of a second would only wait for its next turn."""
+    return ()
 
 
 def _activations(engine: Engine, radiograph: Radiograph, layer: str) -> np.ndarray:

@@ -112,7 +112,7 @@ def test_dropped_films_are_handed_over_with_their_labels(
     assert at.query_params["batch"] == job.id
     as_worker(job, held, models)
     check(at.run())
-    assert at.dataframe[0].value["label"].tolist() == ["covid19", "normal"]
+    assert at.dataframe[0].value["label"].tolist() == ["COVID-19", "Normal"]
     assert "finished" in words(at)
 
 

@@ -31,7 +31,7 @@ from cxrmodels.zoo import LoadedModel, load, shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "mobilenet_v3"
-FILMS, DRAWN, ROUNDS, BY_KERAS = 400, 20, 5, 60
+FILMS, DRAWN, ROUNDS, BY_KERAS = 1500, 20, 3, 60
 MANY = 10_000
 SMALL, LARGE = 320, 1024
 """Side of the films in pixels: as small as the public collections' (JPEG), and as they come from an archive (PNG)."""

@@ -24,13 +24,9 @@ _REFRESH_SECONDS, _TABLE_SECONDS = 1.0, 5.0
 SHOWN = 500
 """Rows on the page; the files hold all."""
 
-_AS_READ = "As they came"
-_ORDERS = {
-    _AS_READ: (),
-    "Most doubt": (("doubt", "descending"),),
-    "Most disagreement": (("disagreement", "descending"),),
-    "Not read": (("error", "descending"),),
-}
+_AS_READ, _NOT_READ = "As they came", "Not read"
+_ORDERS = {_AS_READ: "", "Most doubt": "doubt", "Most disagreement": "disagreement", _NOT_READ: "error"}
+"""Order -> the column it goes by."""
 _GONE = "batch_gone"
 
 
@@ -158,29 +154,18 @@ def _table(job: Job) -> None:
     length = job.status().progress.length
     if not length or not (table := rows_so_far(job.id, length, job)).num_rows:
         return
-    order = st.segmented_control("First", list(_ORDERS), default=_AS_READ, required=True, key="batch_order")
-    shown = table
-    if keys := _ORDERS[order]:
-        import pyarrow.compute as arrow
-
-        shown = table.take(arrow.sort_indices(table, sort_keys=keys))
-    if order == "Not read":
-        shown = shown.filter(arrow.not_equal(shown["error"], ""))
-    findings = {name.rpartition(":")[2] for name in table.schema.names if ":" in name}
-    heads: dict[str, Any] = {name: _head(name) for name in table.schema.names}
-    heads |= {
-        name: st.column_config.NumberColumn(_head(name), format="percent" if ":" in name else "%.2f")
-        for name in table.schema.names
-        if name.endswith(tuple(f":{one}" for one in findings - {"decision"})) or name in ("doubt", "disagreement")
-    }
+    filled = {name for name in table.schema.names if ":" in name or not _is_empty(table[name])}
+    orders = [one for one, column in _ORDERS.items() if not column or column in filled]
+    order = st.segmented_control("Order", orders, default=_AS_READ, required=True, key="batch_order")
+    shown = _ordered(table, _ORDERS[order])
     st.dataframe(
-        shown.slice(0, SHOWN),
+        _readable(shown.slice(0, SHOWN)),
         hide_index=True,
         width="stretch",
         height=min(460, 38 + 35 * max(1, min(SHOWN, shown.num_rows))),
         key=f"batch rows {order}",
-        column_order=_columns(table),
-        column_config=heads,
+        column_order=_columns(table.schema.names, filled, order == _NOT_READ),
+        column_config=_heads(table.schema.names),
     )
     counted = f"{shown.num_rows:,} rows" if shown.num_rows <= SHOWN else f"The first {SHOWN} of {shown.num_rows:,} rows"
     st.caption(
@@ -190,27 +175,52 @@ def _table(job: Job) -> None:
     _take_along(job, length)
 
 
-def _head(name: str) -> str:
-    """A column's head for readers."""
-    key, _, what = name.rpartition(":")
-    if not key:
-        return {"file": "File", "label": "Label", "doubt": "Doubt", "disagreement": "Disagreement"}.get(
-            name, name.capitalize()
-        )
-    return f"{title_of(key)}: {'says' if what == 'decision' else TITLES.get(what, what)}"
+def _is_empty(column: pyarrow.ChunkedArray) -> bool:
+    return all(value in ("", None) for value in column.unique().to_pylist())
 
 
-def _columns(table: Any) -> list[str]:
+def _ordered(table: pyarrow.Table, column: str) -> pyarrow.Table:
+    """All rows, the greatest values of a column first; or those that hold an error."""
+    import pyarrow.compute as arrow
+
+    if column == "error":
+        return table.filter(arrow.not_equal(table["error"], ""))
+    return table.take(arrow.sort_indices(table, sort_keys=[(column, "descending")])) if column else table
+
+
+def _readable(table: pyarrow.Table) -> pyarrow.Table:
+    """The same with findings as they are called, not by their keys."""
+    import pyarrow
+
+    for place, name in enumerate(table.schema.names):
+        if name == "label" or name.endswith(":decision"):
+            called = [TITLES.get(value, value) for value in table[name].to_pylist()]
+            table = table.set_column(place, name, pyarrow.array(called, pyarrow.string()))
+    return table
+
+
+def _heads(names: list[str]) -> dict[str, Any]:
+    """Columns with their names for readers."""
+    heads: dict[str, Any] = {}
+    for name in names:
+        key, _, what = name.rpartition(":")
+        if not key:
+            heads[name] = name.capitalize()
+            if name in ("doubt", "disagreement"):
+                heads[name] = st.column_config.NumberColumn(heads[name], format="%.2f")
+        elif what == "decision":
+            heads[name] = f"{title_of(key)}: says"
+        else:
+            heads[name] = st.column_config.NumberColumn(f"{title_of(key)}: {TITLES.get(what, what)}", format="percent")
+    return heads
+
+
+def _columns(names: list[str], filled: set[str], errors: bool) -> list[str]:
     """Names of the columns, those first that somebody looks for first; empty ones left out."""
-    names = [name for name in table.schema.names if name != "models"]
-    empty = {
-        name
-        for name in ("label", "error", "disagreement")
-        if not any(value not in ("", None) for value in table[name].unique().to_pylist())
-    }
     says = [name for name in names if name.endswith(":decision")]
-    first = ["file", "error", "label", "doubt", "disagreement", *says]
-    return [name for name in [*first, *(one for one in names if one not in first)] if name not in empty]
+    first = ["file", *(["error"] if errors else []), "label", "doubt", "disagreement", *says]
+    rest = [name for name in names if name not in (*first, "models")]
+    return [name for name in [*first, *rest] if name in filled]
 
 
 def as_csv(job: Job, length: int) -> bytes:

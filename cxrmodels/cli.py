@@ -206,7 +206,10 @@ def _explain(arguments: argparse.Namespace) -> int:
         _say(f"Maps without lungs: {error}")
     written = 0
     for key, engine in engines.items():
-        what = f"% of {WAYS[arguments.method].title}, {key}"
+        findings, what = SPECS[key].findings, f"% of {WAYS[arguments.method].title}, {key}"
+        if arguments.finding and arguments.finding not in findings:
+            _say(f"{key} does not answer {arguments.finding}; it answers {', '.join(findings)}.")
+            continue
 
         def report(share: float, what: str = what) -> None:
             _progress(round(100 * share), 100, what)

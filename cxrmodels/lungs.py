@@ -152,7 +152,7 @@ def find(radiograph: Radiograph, folder: Path | None) -> Lungs | None:
     return None if mask is None else Lungs(mask, drawn=False)
 
 
-_CONTOUR_SIDE, _CONTOUR_BLUR = 256, 1.2
+_CONTOUR_SIDE, _CONTOUR_BLUR = 256, 2.0
 
 
 def contours(mask: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -83,7 +83,7 @@ def outlined(picture: np.ndarray, lines: Sequence[np.ndarray]) -> np.ndarray:
     """
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    for colour, wide in ((_OUTLINE_EDGE, 4), (_OUTLINE, 2)):
+    for colour, wide in ((_OUTLINE_EDGE, 3), (_OUTLINE, 1)):
         for line in lines:
             draw.line([(x * image.width, y * image.height) for x, y in line], fill=colour, width=wide, joint="curve")
     return np.asarray(image)
@@ -366,6 +366,39 @@ Interval = tuple[float, float, float]
 """A value and the ends of its 95 % interval."""
 
 
+def _intervals(
+    name: str,
+    titles: Sequence[str],
+    known: Sequence[Interval | None],
+    symbol: str,
+    colour: str,
+    ink: str,
+    what: str,
+) -> dict[str, Any]:
+    """A mark with its interval in the row of every title that has one; `name` stands beside each, `what` on hover."""
+    rows = [title for title, one in zip(titles, known, strict=True) if one]
+    figures = [one for one in known if one]
+    return {
+        "type": "scatter",
+        "name": name,
+        "x": [value for value, _, _ in figures],
+        "y": rows,
+        "mode": "markers+text",
+        "marker": {"size": 12, "symbol": symbol, "color": colour, "line": {"width": 2}},
+        "error_x": {
+            "array": [high - value for value, _, high in figures],
+            "arrayminus": [value - low for value, low, _ in figures],
+            "color": colour,
+            "thickness": 1.5,
+        },
+        "text": [f"{name} {value:.2f}" for value, _, _ in figures],
+        "textposition": "top center",
+        "textfont": {"color": ink},
+        "cliponaxis": False,
+        "hovertemplate": f"%{{y}}, {what}: %{{x:.2f}}<extra></extra>",
+    }
+
+
 def seen_unseen(
     titles: Sequence[str],
     seen: Sequence[Interval | None],
@@ -381,36 +414,47 @@ def seen_unseen(
         figure: its name.
         low: where its axis begins.
     """
-
-    def dots(name: str, known: Sequence[Interval | None], symbol: str, colour: str) -> dict[str, Any]:
-        rows = [title for title, one in zip(titles, known, strict=True) if one]
-        figures = [one for one in known if one]
-        return {
-            "type": "scatter",
-            "name": name,
-            "x": [value for value, _, _ in figures],
-            "y": rows,
-            "mode": "markers+text",
-            "marker": {"size": 12, "symbol": symbol, "color": colour, "line": {"width": 2}},
-            "error_x": {
-                "array": [high - value for value, _, high in figures],
-                "arrayminus": [value - low for value, low, _ in figures],
-                "color": colour,
-                "thickness": 1.5,
-            },
-            "text": [f"{name} {value:.2f}" for value, _, _ in figures],
-            "textposition": "top center",
-            "textfont": {"color": ink},
-            "cliponaxis": False,
-            "hovertemplate": f"%{{y}}, {name} sources: %{{x:.2f}}<extra></extra>",
-        }
-
     return chart(
-        [dots("seen", seen, "circle", COLOURS["bacterial_pneumonia"]), dots("unseen", unseen, "diamond-open", ink)],
+        [
+            _intervals("seen", titles, seen, "circle", COLOURS["bacterial_pneumonia"], ink, "seen sources"),
+            _intervals("unseen", titles, unseen, "diamond-open", ink, ink, "unseen sources"),
+        ],
         58 * len(titles) + 60,
         ink,
         margin={"l": 0, "r": 36, "t": 16, "b": 40},
         xaxis=axis(ink, range=[low, 1.03], title={"text": figure}),
         # The order of the titles, also where one of them has a figure of the other kind only.
+        yaxis=axis(ink, autorange="reversed", categoryorder="array", categoryarray=list(titles)),
+    )
+
+
+def lungs_hidden(
+    titles: Sequence[str], whole: Sequence[Interval], hidden: Sequence[Interval], chance: Sequence[float], ink: str
+) -> Figure:
+    """Balanced accuracy of every network on films as they are and with the lungs painted black, and that of guessing.
+
+    Args:
+        whole, hidden: value and interval, 0-1.
+        chance: 0-1.
+    """
+    guessing = {
+        "type": "scatter",
+        "name": "guessing",
+        "x": list(chance),
+        "y": list(titles),
+        "mode": "markers",
+        "marker": {"size": 22, "symbol": "line-ns", "color": ink, "line": {"width": 2, "color": ink}},
+        "hovertemplate": "%{y}, guessing: %{x:.2f}<extra></extra>",
+    }
+    return chart(
+        [
+            guessing,
+            _intervals("hidden", titles, hidden, "diamond-open", COLOURS["covid19"], ink, "lungs painted black"),
+            _intervals("as it is", titles, whole, "circle", COLOURS["bacterial_pneumonia"], ink, "films as they are"),
+        ],
+        58 * len(titles) + 60,
+        ink,
+        margin={"l": 0, "r": 36, "t": 16, "b": 40},
+        xaxis=axis(ink, range=[0, 1.05], title={"text": "balanced accuracy; the upright stroke is guessing"}),
         yaxis=axis(ink, autorange="reversed", categoryorder="array", categoryarray=list(titles)),
     )

@@ -8,9 +8,10 @@ from typing import Any
 import streamlit as st
 
 from cxrmodels.evaluation.metrics import SEEN, UNSEEN
+from cxrmodels.explain.changes import CHANGES
 from cxrmodels.findings import TITLES
 from cxrmodels.markdown import plain
-from cxrmodels.plots import Interval, seen_unseen
+from cxrmodels.plots import Interval, lungs_hidden, seen_unseen
 from cxrmodels.ui.frame import ink
 from cxrmodels.zoo import ModelCard, ModelError, read_card
 
@@ -81,6 +82,7 @@ def show_cards(keys: Sequence[str]) -> None:
     )
     if more := _taught_more(list(cards.values())):
         st.caption(" ".join(more))
+    _show_hidden(list(cards.values()))
     chosen = st.pills(
         "Card of",
         list(cards),
@@ -91,6 +93,59 @@ def show_cards(keys: Sequence[str]) -> None:
         bind="query-params",
     )
     _show(cards[chosen])
+
+
+_HIDDEN = "no_lungs"
+_UNMEASURED = "Not measured yet: `python -m cxrmodels shortcuts --write` does it."
+
+
+def _interval(figure: dict[str, float]) -> Interval:
+    return figure["value"], figure["low"], figure["high"]
+
+
+def _share(figure: dict[str, float]) -> str:
+    return f"{100 * figure['value']:.0f} % ({100 * figure['low']:.0f} to {100 * figure['high']:.0f} %)"
+
+
+def _show_hidden(cards: Sequence[ModelCard]) -> None:
+    """One chart of what the models still know with the lungs painted black."""
+    found = [(card, one) for card in cards for one in card.shortcuts if one["change"] == _HIDDEN]
+    if not found:
+        return
+    st.markdown("##### What they still know with the lungs painted black")
+    st.plotly_chart(
+        lungs_hidden(
+            [card.title for card, _ in found],
+            [_interval(one["before"]) for _, one in found],
+            [_interval(one["after"]) for _, one in found],
+            [one["chance"] for _, one in found],
+            ink(),
+        ),
+        config={"displayModeBar": False},
+        key="lungs_hidden",
+        alt="Share of what each network knows beyond guessing that survives with the lungs painted black: "
+        + "; ".join(f"{card.title} {_share(one['survives'])}" for card, one in found),
+    )
+    worst, of_worst = max(found, key=lambda pair: float(pair[1]["survives"]["value"]))
+    st.caption(
+        "Without lungs nothing should be left but guessing. What is left was read off the rest of the film, or off the "
+        f"shape of the hole. Most is left to {plain(worst.title)}: {_share(of_worst['survives'])} of what it knows "
+        "beyond guessing. On test films of seen sources, as many of each finding, drawn by patient."
+    )
+
+
+def _survival_rows(card: ModelCard) -> list[dict[str, Any]]:
+    return [
+        {
+            "The film": CHANGES[one["change"]].title if one["change"] in CHANGES else one["change"],
+            "Films": one["films"],
+            "Accuracy before": _cell(one["before"]),
+            "after": _cell(one["after"]),
+            "Guessing": f"{one['chance']:.2f}",
+            "Survives": _share(one["survives"]),
+        }
+        for one in card.shortcuts
+    ]
 
 
 def _taught_more(cards: Sequence[ModelCard]) -> list[str]:
@@ -134,6 +189,16 @@ def _show(card: ModelCard) -> None:
                 width="stretch",
                 key=f"left out {card.key}",
             )
+        st.markdown("##### What survives changes beside the disease")
+        if card.shortcuts:
+            st.dataframe(_survival_rows(card), hide_index=True, width="stretch", key=f"shortcuts {card.key}")
+            st.caption(
+                "Balanced accuracy on a sample of its test films, drawn by patient, before and after each change of "
+                "the shortcut lab, with 95 % intervals over patients. Survives: the part of what it knows beyond "
+                "guessing that is left. Of hidden lungs and of the border alone nothing should be; of the rest all."
+            )
+        else:
+            st.caption(_UNMEASURED)
         st.markdown(
             f"**Meant for**: {card.intended_use}\n\n**Limits**: {card.limits}\n\n**Licence**: {card.licence}\n\n"
             f"Weights sha256 `{card.weights_sha256}`, data sha256 `{card.data_sha256[:16]}`."

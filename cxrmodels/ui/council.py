@@ -21,6 +21,12 @@ from cxrmodels.ui.frame import ink
 from cxrmodels.ui.lungs import evidence_of, outline, whose
 
 _SIDES = {"right": "right lung", "left": "left lung", "both": "both lungs", "neither": "outside the lungs"}
+_WHERE = {
+    "right": "mostly in the right lung",
+    "left": "mostly in the left lung",
+    "both": "in both lungs",
+    "neither": "outside the lungs",
+}
 
 
 @st.cache_data(scope="session", max_entries=64, show_spinner=False)
@@ -117,8 +123,9 @@ def _said(found: Consensus, finding: str, method: str, empty: int) -> str:
 
 
 def _votes(found: Sequence[Evidence]) -> str:
-    counts = Counter(_SIDES[one.side] for one in found)
-    return f"Evidence by network: {', '.join(f'{side} {count}' for side, count in counts.most_common())}."
+    counts = Counter(one.side for one in found)
+    said = [f"{count} {'network' if count == 1 else 'networks'} {_WHERE[side]}" for side, count in counts.most_common()]
+    return f"Their evidence lies: {', '.join(said)}."
 
 
 def _pictures(found: Consensus) -> tuple[tuple[str, np.ndarray, str], tuple[str, np.ndarray, str]]:

@@ -346,7 +346,7 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             st.markdown(
                 f"{agreement(titles, predictions, state.gate)} {verdict.why}\n\nProbability of COVID-19: "
                 f"{percent(verdict.mean)} on average, from {percent(verdict.low)} to {percent(verdict.high)} (standard "
-                f"deviation {100 * verdict.spread:.0f} points).",
+                f"deviation {100 * verdict.spread:.0f} percentage points).",
                 help=_RULE,
             )
         else:

@@ -327,3 +327,45 @@ def test_every_size_and_theme(visit: Visit, tmp_path: Path) -> None:
     expect(page.get_by_role("heading", name=SPECS[shipped()[0]].title)).to_be_visible()
     assert too_wide(page) == []
     page.screenshot(path=tmp_path / "models.png", full_page=True)
+
+
+# --- lungs, and what the networks have in common ----------------------------------------------------------------------
+
+
+def test_lungs_are_outlined_and_the_networks_maps_compared(visit: Visit, request: pytest.FixtureRequest) -> None:
+    page = visit.enter()
+    upload(page, real_or_drawn(request)[0])
+    read(page)
+    expect(page.get_by_text(re.compile("^Together they (say|are not sure)")).first).to_be_visible()
+    expect(page.get_by_role("heading", name="Where they look")).to_be_visible()
+    for name in ("Consensus", "Disagreement"):
+        expect(page.get_by_alt_text(containing(f"{name} of {len(shipped())} networks"))).to_be_visible()
+    for key in shipped():
+        card = page.locator(f".st-key-card_{key}")
+        expect(
+            card.get_by_text("of the evidence lies inside the lungs").or_(card.get_by_text("map is empty"))
+        ).to_be_visible()
+
+    lungs = page.get_by_role("button", name="Lungs", exact=True)
+    expect(lungs).to_have_attribute("aria-pressed", "true")
+    assert outline_pixels(page) > 500
+    lungs.click()
+    expect(lungs).to_have_attribute("aria-pressed", "false")
+    page.wait_for_function("() => new Promise((done) => requestAnimationFrame(() => done(true)))")
+    assert outline_pixels(page) == 0
+    viewer(page).press("l")
+    expect(lungs).to_have_attribute("aria-pressed", "true")
+    assert unnamed(page) == []
+
+
+def outline_pixels(page: Page) -> int:
+    """Pixels of the viewer's canvas that have the colour of the outline; a film is grey."""
+    count: int = viewer(page).evaluate(
+        """(canvas) => {
+          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          let found = 0;
+          for (let i = 0; i < data.length; i += 4) if (data[i + 2] - data[i] > 60) found++;
+          return found;
+        }"""
+    )
+    return count

@@ -21,11 +21,13 @@ from streamlit.testing.v1 import AppTest
 from cxrmodels import NOTICE, zoo
 from cxrmodels.datasets.manifest import COLUMNS
 from cxrmodels.evaluation.calibration import NOT_SURE
+from cxrmodels.explain.changes import CHANGES
 from cxrmodels.explain.saliency import METHODS
 from cxrmodels.findings import TITLES
 from cxrmodels.inference import predict
 from cxrmodels.lab.config import PhantomData
 from cxrmodels.lab.kept import keep
+from cxrmodels.lungs import contours, mask_of
 from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.plots import percent
@@ -360,7 +362,13 @@ def test_every_network_answers_a_ready_film(finding: str, warm: Service) -> None
         (heat,) = [alt for alt in maps if f", {title}: " in alt]
         assert f"Grad-CAM for {TITLES[top]}, layer {SPECS[key].feature_layer}" in heat
         assert f"{title} {percent(prediction.probability('covid19') or 0)}" in charts[0]
+        # Of an empty map there is no evidence to speak of.
+        assert ("evidence lies inside the lungs" in shown[key]) != ("map is empty" in shown[key])
     assert NOTICE in words(at)
+    assert "Where they look" in words(at)
+    assert len([alt for alt in alts(at, "image") if alt.startswith(("Consensus of", "Disagreement of"))]) == 2
+    (lungs,) = (mask for mask in [mask_of(drawn)] if mask is not None)
+    assert len(viewers(at)[0]["outline"]) == len(contours(lungs))
 
 
 def test_a_synthetic_film_is_marked() -> None:
@@ -743,11 +751,21 @@ def test_every_shipped_model_has_a_card_of_its_own_address(key: str) -> None:
     at.query_params["model"] = card.title
     check(at.run())
     assert [one.value for one in at.subheader] == [card.title]
-    points, frame = (element.value for element in at.dataframe)
+    points, frame, *changed = (element.value for element in at.dataframe)
     assert list(points["Threshold"]) == [f"{point['threshold']:.2f}" for point in card.operating_points.values()]
     assert list(frame["Films"]) == [summary["name"] for summary in card.metrics]
     assert set(frame["Source"]) <= {"seen", "unseen"}
     assert frame["Accuracy"].iloc[0].startswith(f"{card.metrics[0]['metrics']['accuracy']['value']:.2f} (")
+    # One that was trained since, and not asked about changed films, says so.
+    assert len(changed) == bool(card.shortcuts)
+    assert ("Not measured yet" in words(at)) != bool(card.shortcuts)
+    for table in changed:
+        assert len(table) == len(card.shortcuts)
+        hidden = table[table["The film"] == CHANGES["no_lungs"].title].iloc[0]
+        (kept,) = (one for one in card.shortcuts if one["change"] == "no_lungs")
+        assert hidden["Survives"].startswith(f"{100 * kept['survives']['value']:.0f} % (")
+        (chart,) = (alt for alt in alts(at, "plotly_chart") if "lungs painted black" in alt)
+        assert f"{card.title} {hidden['Survives']}" in chart
     said = words(at)
     for part in (
         card.weights_sha256,

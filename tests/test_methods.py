@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 
@@ -14,7 +15,16 @@ from tf_keras_vis.scorecam import Scorecam
 
 from cxrmodels.engine import Engine, Output
 from cxrmodels.explain import methods
-from cxrmodels.explain.methods import COMPLETENESS, FILM_LAYER, WAYS, InputGradient, Subject, draw, ways_of
+from cxrmodels.explain.methods import (
+    COMPLETENESS,
+    FILM_LAYER,
+    WAYS,
+    InputGradient,
+    Subject,
+    adding_up,
+    draw,
+    ways_of,
+)
 from cxrmodels.explain.saliency import METHODS, SaliencyMap, saliency
 from cxrmodels.explain.steps import Steps, StoppedError, finish, part
 from cxrmodels.inference import network_input, predict
@@ -53,6 +63,17 @@ def grey() -> Engine:
     return bare_engine(
         build("multi_lung_cnn", 96, 1, 4), (*FINDINGS, "bacterial_pneumonia", "viral_pneumonia"), "conv2"
     )
+
+
+@cache
+def kinked() -> Engine:
+    """The same with biases: along the way from black its units switch on and off one after another."""
+    keras.utils.set_random_seed(2)
+    network, rng = build("multi_lung_cnn", 96, 1, 4), np.random.default_rng(3)
+    network.set_weights(
+        [rng.normal(0, 0.2, array.shape) if array.ndim == 1 else array for array in network.get_weights()]
+    )
+    return bare_engine(network, (*FINDINGS, "bacterial_pneumonia", "viral_pneumonia"), "conv2")
 
 
 @cache
@@ -195,6 +216,33 @@ def test_integrated_gradients_add_up_to_the_change_of_the_score(finding: int) ->
     assert abs(change) > 2
     total = finish(WAYS["integrated_gradients"].draw(asked)).sum()
     assert total == pytest.approx(change, rel=COMPLETENESS)
+
+
+def test_how_far_they_add_up_is_told() -> None:
+    """On a network of many kinks: the more gradients, the nearer; and what is told is what a sum would find."""
+    engine, found = kinked(), []
+    _, output = predict(engine, film())
+    for gradients in (8, 256, 1024):
+        drawn_map = finish(draw(engine, film(), output, "covid19", "integrated_gradients", gradients=gradients))
+        asked = replace(subject(engine), gradients=gradients)
+        change = np.diff(asked.logits(np.stack([np.zeros_like(asked.film), asked.film])))[0]
+        assert drawn_map.adds_up is not None
+        assert drawn_map.adds_up[1] == pytest.approx(change, rel=1e-5)
+        assert drawn_map.adds_up[0] == pytest.approx(finish(WAYS["integrated_gradients"].draw(asked)).sum(), rel=1e-5)
+        found.append(abs(drawn_map.adds_up[0] - drawn_map.adds_up[1]) / abs(drawn_map.adds_up[1]))
+    assert found[0] > 2 * found[1] >= 2 * found[2]
+    assert found[2] <= COMPLETENESS
+
+
+@pytest.mark.parametrize(
+    ("sums", "words"), [((2.0, 2.001), ""), ((2.0, 2.05), r"They are 2\.4 % off"), ((1.0, 2.0), "too far apart")]
+)
+def test_a_gap_is_said_in_words(sums: tuple[float, float], words: str) -> None:
+    found = replace(drawn(shipped(), "random"), adds_up=sums)
+    assert adding_up(found).startswith(f"Its parts add up to {sums[0]:+.3f}")
+    assert re.search(words, adding_up(found))
+    assert adding_up(found).endswith("(logit).") == (not words)
+    assert adding_up(drawn(shipped(), "random")) == ""
 
 
 def test_occlusion_is_what_brute_force_finds() -> None:

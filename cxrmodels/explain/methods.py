@@ -6,7 +6,7 @@ All are steps (`explain.steps`), so that the long ones can say how far they are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, NamedTuple
 from weakref import WeakKeyDictionary
@@ -28,7 +28,8 @@ _GRADIENT_BATCH = 8
 
 _SAMPLES, _NOISE = 24, 0.15  # of SmoothGrad: the paper finds 10-20 % noise best, and little gain beyond 50 samples
 _NODES = 2  # of Gauss and Legendre, on each segment of the way of integrated gradients
-_MOST_GRADIENTS = 256
+GRADIENTS, THOROUGH = 256, 1024
+"""Gradients that integrated gradients may take, for a map that is only compared, and for one that is looked at."""
 COMPLETENESS = 1e-3
 """How far, as a share of the score's whole change, the parts of integrated gradients may be from adding up to it; a
 network of many kinks can use up its gradients before it gets there."""
@@ -44,6 +45,7 @@ class Subject:
         output: the network's output for it, one row.
         finding: position among the model's findings.
         seed: of whatever is drawn at random.
+        gradients: most that integrated gradients may take.
     """
 
     engine: Engine
@@ -51,6 +53,7 @@ class Subject:
     output: Output
     finding: int
     seed: int
+    gradients: int = GRADIENTS
 
     def logits(self, films: np.ndarray) -> np.ndarray:
         """The finding's logit, float32 (n,), for films (n, size, size, channels)."""
@@ -164,8 +167,8 @@ def _integrated_gradients(subject: Subject) -> Steps[np.ndarray]:
     segments = integrated(*(np.stack([values[:-1], values[1:]], axis=1) for values in (marks, scores)))
     # Where the score is the same at both ends, a share of what it changes on the way.
     allowed, spent = COMPLETENESS * max(abs(scores[-1] - scores[0]), float(np.ptp(scores)) / 10), _GRADIENT_BATCH
-    while sum(segment.wrong for segment in segments) > allowed and spent < _MOST_GRADIENTS:
-        yield spent / _MOST_GRADIENTS
+    while sum(segment.wrong for segment in segments) > allowed and spent < subject.gradients:
+        yield spent / subject.gradients
         segments.sort(key=lambda segment: segment.wrong)
         cut = [segments.pop() for _ in range(_GRADIENT_BATCH // _NODES // 2)]
         marks = np.stack([[one.where[0], one.where.mean(), one.where[1]] for one in cut])
@@ -230,6 +233,7 @@ class Way:
         draw: the steps that end in a raw map.
         of_features: it is a map of the feature layer, so needs one with more than one position; otherwise of the film.
         slow: it asks the network many times.
+        shares_out: it shares out the score's change from a black film to this one, so that its parts should add up.
     """
 
     title: str
@@ -237,6 +241,7 @@ class Way:
     draw: Callable[[Subject], Steps[np.ndarray]]
     of_features: bool = False
     slow: bool = True
+    shares_out: bool = False
 
 
 WAYS: dict[str, Way] = {
@@ -262,6 +267,7 @@ WAYS: dict[str, Way] = {
         "Shares out the score's change from a black film to this one among the pixels (Sundararajan et al. 2017). "
         "Assumes that black means no evidence; dark places can therefore get none.",
         _integrated_gradients,
+        shares_out=True,
     ),
     "occlusion": Way(
         "Occlusion",
@@ -293,6 +299,7 @@ def draw(
     method: str,
     size: tuple[int, int] | None = None,
     seed: int = 0,
+    gradients: int = GRADIENTS,
 ) -> Steps[SaliencyMap]:
     """Steps to a heat map for one finding of one film, by any method.
 
@@ -304,6 +311,7 @@ def draw(
         method: a key of `WAYS`.
         size: (height, width) of the heat map; by default the radiograph's.
         seed: of methods that draw at random.
+        gradients: most that integrated gradients may take; the more, the nearer it comes to adding up.
 
     Raises:
         KeyError: unknown method.
@@ -317,7 +325,27 @@ def draw(
             f"{WAYS[method].title} shows no place on {model.key}: its feature layer has one position only."
         )
     way = WAYS[method]
-    subject = Subject(engine, network_input(radiograph, model), output, position(model, finding), seed)
+    subject = Subject(engine, network_input(radiograph, model), output, position(model, finding), seed, gradients)
     raw = yield from way.draw(subject)
     layer = model.feature_layer if way.of_features else FILM_LAYER
-    return as_map(raw, model, radiograph, finding, method, layer, size)
+    found = as_map(raw, model, radiograph, finding, method, layer, size)
+    if not way.shares_out:
+        return found
+    black, score = _along(subject, np.array([0.0, 1.0]))
+    return replace(found, adds_up=(float(raw.sum()), float(score - black)))
+
+
+def adding_up(found: SaliencyMap) -> str:
+    """For a map of a method that shares out the score's change, how near its parts come to adding up to that, in words;
+    empty for other maps."""
+    if found.adds_up is None:
+        return ""
+    parts, change = found.adds_up
+    said = (
+        f"Its parts add up to {parts:+.3f}; from a black film to this one the score changes by {change:+.3f} (logit)."
+    )
+    if abs(parts - change) <= COMPLETENESS * abs(change):
+        return said
+    if abs(parts - change) <= 0.05 * abs(change):
+        return f"{said} They are {100 * abs(parts - change) / abs(change):.1f} % off: good enough to look at."
+    return f"{said} That is too far apart to call the map complete: along the way the score moves in jerks."

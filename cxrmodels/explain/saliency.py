@@ -22,6 +22,8 @@ class SaliencyMap:
         film_sha256: the film it belongs to.
         heat: float32 (H, W) over the whole radiograph, 0-1, the greatest value 1 unless there is nothing to show.
         raw_max: the greatest value before scaling; 0 means that the map is empty.
+        adds_up: of a method that shares out a change of the score: what the shares add up to, and the change, both in
+            logits. How far they are apart is how far the map is from what the method promises.
     """
 
     model: str
@@ -31,6 +33,7 @@ class SaliencyMap:
     film_sha256: str
     heat: np.ndarray
     raw_max: float
+    adds_up: tuple[float, float] | None = None
 
 
 def _grad_cam(features: np.ndarray, gradient: np.ndarray) -> np.ndarray:

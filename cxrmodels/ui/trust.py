@@ -15,7 +15,7 @@ from cxrmodels.explain import faithfulness, trust
 from cxrmodels.explain.changes import CHANGES, changed
 from cxrmodels.explain.evidence import evidence
 from cxrmodels.explain.faithfulness import SHARES, Curves, Shuffled, Stability
-from cxrmodels.explain.methods import WAYS, draw
+from cxrmodels.explain.methods import THOROUGH, WAYS, adding_up, draw
 from cxrmodels.explain.saliency import SaliencyMap
 from cxrmodels.explain.shortcuts import Trial, signs, trials
 from cxrmodels.explain.steps import Steps
@@ -132,14 +132,14 @@ def _examine(
         found: SaliencyMap | None = desk.ask(
             "map",
             key,
-            lambda engine: draw(engine, radiograph, output, finding, method, pixels.shape),
+            lambda engine: draw(engine, radiograph, output, finding, method, pixels.shape, gradients=THOROUGH),
             "Drawing the map",
         )
         if found is None:
             st.image(to_png(pixels), width="stretch", alt=f"Chest radiograph {radiograph.name}, without a heat map yet")
             return []
         _picture(pixels, found, spec(key).title)
-        st.caption(f"{WAYS[method].title}: {WAYS[method].assumes}")
+        st.caption(f"{WAYS[method].title}: {WAYS[method].assumes} {adding_up(found)}")
     if not found.raw_max:
         right.info("The map is empty: nothing speaks for this finding, so there is nothing to check.")
         return []

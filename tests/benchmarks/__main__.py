@@ -20,6 +20,7 @@ def main() -> None:
     rerun = page.measure_rerun()
     ways = inference.measure()
     starts = inference.first_answers()
+    checks = inference.slow_checks()
     films = inference.phantoms_per_second()
     trained = lab.measure_lab()
     many = batch.measure_batch()
@@ -40,6 +41,10 @@ def main() -> None:
         "|---|---|",
         *(f"| {what} | {figure} |" for what, figure in [*browser, *starts, *rerun]),
         f"| synthetic films of 224 px, one core (target 100 a second) | {films:.0f} a second |",
+        "",
+        "| slow checks of a heat map | measured |",
+        "|---|---|",
+        *(f"| {what} | {figure} |" for what, figure in checks),
         "",
         "| the comparison, on made-up films | measured |",
         "|---|---|",

@@ -10,13 +10,14 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks import batch, inference, lab, page
+from tests.benchmarks import batch, inference, lab, page, users
 from tests.benchmarks.page import ROOT
 
 
 def main() -> None:
     compared = _comparison()
     browser = page.measure_browser()
+    together = users.measure_users()
     rerun = page.measure_rerun()
     ways = inference.measure()
     starts = inference.first_answers()
@@ -45,6 +46,10 @@ def main() -> None:
         "| slow checks of a heat map | measured |",
         "|---|---|",
         *(f"| {what} | {figure} |" for what, figure in checks),
+        "",
+        "| many users | measured |",
+        "|---|---|",
+        *(f"| {what} | {figure} |" for what, figure in together),
         "",
         "| the comparison, on made-up films | measured |",
         "|---|---|",

@@ -31,18 +31,19 @@ def free_port() -> int:
         return port
 
 
-def start_server(port: int, script: str = "app.py") -> subprocess.Popen[bytes]:
+def start_server(port: int, script: str = "app.py", *options: str) -> subprocess.Popen[bytes]:
     """A server on this port, without a data folder; it need not answer yet."""
     command = [sys.executable, "-m", "streamlit", "run", script, "--server.headless", "true"]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     environment = {key: value for key, value in os.environ.items() if key != "CXRMODELS_DATA"}
     quiet = subprocess.DEVNULL
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
 @contextmanager
-def _server(port: int, script: str = "app.py") -> Iterator[subprocess.Popen[bytes]]:
-    process = start_server(port, script)
+def served(port: int, script: str = "app.py", *options: str) -> Iterator[subprocess.Popen[bytes]]:
+    """As `start_server`; it ends with the block."""
+    process = start_server(port, script, *options)
     try:
         yield process
     finally:
@@ -50,7 +51,7 @@ def _server(port: int, script: str = "app.py") -> Iterator[subprocess.Popen[byte
         process.wait()
 
 
-def _open(browser: Browser, port: int, shown: str = "I understand") -> Page:
+def open_page(browser: Browser, port: int, shown: str = "I understand") -> Page:
     """A page in a browser of its own, once the last thing on it, text or button, is there."""
     page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
     while True:
@@ -67,8 +68,8 @@ def _open(browser: Browser, port: int, shown: str = "I understand") -> Page:
 def browser_and_server(driver: Playwright) -> Iterator[tuple[Browser, str]]:
     """A browser, and the address of a server that answers."""
     browser, port = launch(driver), free_port()
-    with _server(port):
-        _open(browser, port).context.close()
+    with served(port):
+        open_page(browser, port).context.close()
         yield browser, f"http://127.0.0.1:{port}"
     browser.close()
 
@@ -83,8 +84,8 @@ def _painted(browser: Browser, script: str, shown: str) -> float:
     taken = []
     for _ in range(3):
         port, started = free_port(), time.perf_counter()
-        with _server(port, script):
-            page = _open(browser, port, shown)
+        with served(port, script):
+            page = open_page(browser, port, shown)
             taken.append(time.perf_counter() - started)
             page.context.close()
     return statistics.median(taken)
@@ -97,7 +98,7 @@ def _read_one(page: Page) -> None:
     page.wait_for_timeout(1500)
 
 
-def _memory(process: subprocess.Popen[bytes]) -> float:
+def memory(process: subprocess.Popen[bytes]) -> float:
     """Resident memory of the server and its children, MB."""
     parent = psutil.Process(process.pid)
     return sum(one.memory_info().rss for one in [parent, *parent.children(recursive=True)]) / 2**20
@@ -115,14 +116,14 @@ def measure_browser() -> list[tuple[str, str]]:
         bare.write_text("import streamlit as st\n\nst.header('Nothing else')\n")
         least = _painted(browser, str(bare), "Nothing else")
         painted = _painted(browser, "app.py", "I understand")
-        with _server(port) as process:
-            first = _open(browser, port)
+        with served(port) as process:
+            first = open_page(browser, port)
             _read_one(first)
-            alone = _memory(process)
-            pages = [_open(browser, port) for _ in range(SESSIONS - 1)]
+            alone = memory(process)
+            pages = [open_page(browser, port) for _ in range(SESSIONS - 1)]
             for page in pages:
                 _read_one(page)
-            together = _memory(process)
+            together = memory(process)
         browser.close()
     return [
         ("first page painted, to the last word, after `streamlit run app.py` (target 3 s)", f"{painted:.1f} s"),

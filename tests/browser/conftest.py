@@ -60,6 +60,8 @@ def served(
         "server.address": "127.0.0.1",
         # Somebody may edit a file while the tests run: that must not rerun the page under them.
         "server.fileWatcherType": "none",
+        # Seconds, not two minutes, until a session whose page was closed is over.
+        "server.disconnectedSessionTTL": "2",
         **(options or {}),
     }
     address = "/".join(filter(None, (f"http://127.0.0.1:{port}", chosen.get("server.baseUrlPath"))))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 from playwright.sync_api import Error, FilePayload, Locator, Page, expect
 
@@ -21,6 +23,7 @@ from cxrmodels.radiograph import read_radiograph, to_png
 from cxrmodels.zoo import SPECS, shipped
 from tests.broken_inputs import dicom
 from tests.browser.conftest import PATIENCE, Visit
+from tests.test_caches import OF_THE_SESSION
 
 PHONE = {"viewport": {"width": 360, "height": 740}}
 # At 200 % zoom a window of 1400 x 900 has half as many CSS pixels, each drawn twice as large.
@@ -369,3 +372,31 @@ def outline_pixels(page: Page) -> int:
         }"""
     )
     return count
+
+
+def test_a_film_is_forgotten_with_its_viewer(visit: Visit) -> None:
+    """What the server counts itself: uploads, pictures and answers are there, and gone once the page is closed."""
+
+    def held() -> dict[str, float]:
+        text = "".join(
+            requests.get(f"{visit.address}/{path}", timeout=60).text for path in ("metrics", "_stcore/metrics")
+        )
+        counted = {name: float(value) for name, value in re.findall(r"^([^#\n].*) (\d\S*)$", text, re.MULTILINE)}
+        of_films = ("cxrmodels_kept_bytes", "UploadedFileManager", "st_memory_media_file_storage", *OF_THE_SESSION)
+        return {part: sum(value for name, value in counted.items() if part in name) for part in of_films}
+
+    page = visit.enter()
+    film = phantom("viral_pneumonia", seed=11, size=300)
+    upload(page, ("mine.png", film.png()))
+    read(page)
+    with_it = held()
+    assert (
+        min(with_it[part] for part in ("cxrmodels_kept_bytes", "UploadedFileManager", "cxrmodels.ui.viewer._sent")) > 0
+    )
+    page.close()
+    for _ in range(PATIENCE // 500):
+        left = {part: value for part, value in held().items() if value}
+        if not left:
+            break
+        time.sleep(0.5)
+    assert left == {}

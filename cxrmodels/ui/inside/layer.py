@@ -118,8 +118,8 @@ def _silent(maps: Maps) -> str:
     quiet = f" {maps.silent} of {count} channels are zero everywhere on this film." if maps.silent else ""
     shown = f"The {_SHOWN} strongest of {count} channels" if count > _SHOWN else f"All {count} channels"
     return (
-        f"{shown}, by the mean size of their activations, which stands below each. Each is drawn from its own least "
-        f"(black) to its greatest value (white).{quiet} Choose one."
+        f"{shown}, by the mean size of their activations, whatever the sign; the mean stands below. Each is drawn from "
+        f"its own least (black) to its greatest value (white).{quiet} Choose one."
     )
 
 

@@ -9,6 +9,10 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from cxrmodels.api.access import Access
+from cxrmodels.ui.server import api_routes
+from cxrmodels.ui.sign_in import asked_for
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.name for path in (ROOT / "pages").glob("*.py"))
 ALONE = {"redirect_uri": "http://localhost:8501/oauth2callback", "cookie_secret": "x", "client_id": "y"}
@@ -88,6 +92,18 @@ def test_without_sign_in_nothing_of_it_is_seen(monkeypatch: pytest.MonkeyPatch) 
     assert not any("Signed in" in one.value for one in at.caption)
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_api_wants_a_token_where_pages_want_a_sign_in(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a proxy the server is bound to this machine alone, where the API would answer anybody."""
+    given: list[Access] = []
+    monkeypatch.setattr("cxrmodels.api.routes.routes", lambda service, access, base: given.append(access) or [])
+    monkeypatch.setattr("cxrmodels.ui.sign_in.providers", lambda: ("clinic",) if asked else ())
+    monkeypatch.setattr(st, "get_option", lambda name: "127.0.0.1" if name == "server.address" else "")
+    monkeypatch.delenv("CXRMODELS_API_TOKEN", raising=False)
+    api_routes()
+    assert [access.off for access in given] == [asked]
+
+
 def test_damaged_secrets_let_nobody_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".streamlit").mkdir()
     secrets = tmp_path / ".streamlit" / "secrets.toml"
@@ -96,6 +112,7 @@ def test_damaged_secrets_let_nobody_in(tmp_path: Path, monkeypatch: pytest.Monke
     st.secrets._reset()
     st._config.set_option("secrets.files", [str(secrets)])
     try:
+        assert asked_for()
         at = opened("models.py", None)
         assert ["cannot be read" in one.value for one in at.error] == [True]
         assert not at.header

@@ -17,7 +17,10 @@ def api_routes() -> list[BaseRoute]:
     # Imported here: every viewer's script imports this module, and only the server needs the API.
     from cxrmodels.api.access import access_for
     from cxrmodels.api.routes import routes
+    from cxrmodels.ui.sign_in import asked_for
 
-    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    # Behind a proxy everybody comes from this machine: where pages ask for sign-in, the API asks for a token.
     # Without an address Streamlit binds to all there are.
-    return routes(shared_service, access_for(st.get_option("server.address") or ""), f"/{base}" if base else "")
+    host = "" if asked_for() else st.get_option("server.address") or ""
+    base = str(st.get_option("server.baseUrlPath") or "").strip("/")
+    return routes(shared_service, access_for(host), f"/{base}" if base else "")

@@ -34,6 +34,14 @@ def providers() -> tuple[str, ...]:
     return named or (_ALONE,)
 
 
+def asked_for() -> bool:
+    """Whether viewers have to sign in, or may have to: the file of secrets cannot be read."""
+    try:
+        return bool(providers())
+    except StreamlitSecretNotFoundError:
+        return True
+
+
 def require_sign_in() -> None:
     """Where sign-in is set up, end the page here for whoever is not signed in."""
     try:

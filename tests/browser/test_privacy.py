@@ -107,10 +107,10 @@ def strangers(server: int) -> Iterator[set[str]]:
         watcher.join()
 
 
-def tree(*folders: Path) -> dict[Path, tuple[int, int]]:
-    """Every file below, with time and size of its last change: what native code writes shows here."""
+def tree(*folders: Path) -> set[Path]:
+    """Every file below: what native code writes shows here."""
     return {
-        path: (path.stat().st_mtime_ns, path.stat().st_size)
+        path
         for folder in folders
         for path in folder.rglob("*")
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -96,7 +96,12 @@ def test_without_sign_in_nothing_of_it_is_seen(monkeypatch: pytest.MonkeyPatch) 
 def test_the_api_wants_a_token_where_pages_want_a_sign_in(asked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a proxy the server is bound to this machine alone, where the API would answer anybody."""
     given: list[Access] = []
-    monkeypatch.setattr("cxrmodels.api.routes.routes", lambda service, access, base: given.append(access) or [])
+
+    def routes(service: object, access: Access, base: str) -> list[object]:
+        given.append(access)
+        return []
+
+    monkeypatch.setattr("cxrmodels.api.routes.routes", routes)
     monkeypatch.setattr("cxrmodels.ui.sign_in.providers", lambda: ("clinic",) if asked else ())
     monkeypatch.setattr(st, "get_option", lambda name: "127.0.0.1" if name == "server.address" else "")
     monkeypatch.delenv("CXRMODELS_API_TOKEN", raising=False)

@@ -34,6 +34,7 @@ SYNTHETIC_MARK = "cxrmodels phantom"
 Floats = npt.NDArray[np.float32]
 
 _MAX_NAME = 120
+_SILENT = logging.CRITICAL + 1
 _COLOUR_TOLERANCE = 16  # of 255: JPEG rounding alone parts the channels of a grey film by a few levels
 _READABLE = "PNG, JPEG, TIFF, BMP, WebP, GIF or DICOM"
 _PICTURES = (  # what a file starts with -> Pillow's name of the format
@@ -188,7 +189,9 @@ def _quieten() -> None:
     """
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom|pylibjpeg|libjpeg|openjpeg|rle)(\.|$)")
     for library in ("PIL", "pydicom", "pylibjpeg", "libjpeg", "openjpeg", "rle"):
-        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        logger = logging.getLogger(library)
+        if logger.level != _SILENT:  # Setting it empties the caches of all loggers.
+            logger.setLevel(_SILENT)
 
 
 def _display_name(name: str) -> str:

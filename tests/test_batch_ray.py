@@ -21,7 +21,7 @@ from cxrmodels.phantom import phantom
 from cxrmodels.zoo import load
 
 MODEL = "two_conv_cnn"
-FILMS = 256
+FILMS = 160
 STORE_BYTES = 80 * 2**20
 
 

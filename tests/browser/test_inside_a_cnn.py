@@ -13,7 +13,8 @@ def test_a_viewer_goes_from_block_to_channel_to_what_excites_it(visit: Visit) ->
     page = visit.enter("inside_a_cnn")
     page.locator("button[data-key='phantom/covid19']").click()
     block = page.locator("button[data-key='conv2']")
-    block.wait_for(timeout=3 * PATIENCE)  # TensorFlow is imported for this, and the networks may have to be converted
+    # TensorFlow is imported for this, and the networks that are being converted have their turns in between.
+    block.wait_for(timeout=5 * PATIENCE)
     block.click()
     expect(block).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_text("8 x 8 pixels of the film's 64 x 64")).to_be_visible()

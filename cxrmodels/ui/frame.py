@@ -82,7 +82,7 @@ def _notice() -> None:
         "The networks here are re-implementations of published systems. They are wrong often, and most of all on "
         "films of hospitals they never saw. Nothing they say is medical advice.\n\n"
         "Films stay on the machine that runs this program, in memory, and are forgotten when you leave, those of a "
-        "batch when it is done. "
+        "batch when it is done. Only a zip of films to train on is copied to its disk, until somebody deletes it. "
         "Do not load films of people who did not agree to it."
     )
     if st.button("I understand", type="primary", width="stretch", key="accept_notice"):

@@ -47,6 +47,15 @@ class Verdict:
     high: float
 
 
+def together(calls: Sequence[str]) -> str:
+    """What several models answer together, from what each calls a film: `covid19` or `other` where there are two or
+    more, at least half of them are sure of it and none of the opposite, otherwise `not sure`."""
+    sides = {side: calls.count(side) for side in ("covid19", "other")}
+    leading = max(sides, key=sides.__getitem__)
+    sure = len(calls) > 1 and not min(sides.values()) and sides[leading] >= QUORUM * len(calls)
+    return leading if sure else NOT_SURE
+
+
 def judge(predictions: Sequence[Prediction], gate: Gate | None = None) -> Verdict:
     """What several models answer together.
 
@@ -64,16 +73,12 @@ def judge(predictions: Sequence[Prediction], gate: Gate | None = None) -> Verdic
             "and all. Leave out the models that do not answer it."
         )
     calls = [call(one) for one in predictions]
-    sides = {side: calls.count(side) for side in ("covid19", "other")}
-    leading = max(sides, key=sides.__getitem__)
-    sure, why = not min(sides.values()) and len(calls) > 1, ""
+    answer, why = together(calls), ""
     if gate is not None and not gate.passed:
-        sure, why = False, f"This film was refused: {gate.reason}"
-    elif sure and sides[leading] < QUORUM * len(calls):
-        sure, why = False, "Fewer than half of them are sure."
-    return Verdict(
-        leading if sure else NOT_SURE, why, float(np.mean(asked)), float(np.std(asked)), min(asked), max(asked)
-    )
+        answer, why = NOT_SURE, f"This film was refused: {gate.reason}"
+    elif answer == NOT_SURE and len(calls) > 1 and not {"covid19", "other"} <= set(calls):
+        why = "Fewer than half of them are sure."
+    return Verdict(answer, why, float(np.mean(asked)), float(np.std(asked)), min(asked), max(asked))
 
 
 def common_finding(predictions: Sequence[Prediction]) -> str | None:

@@ -495,6 +495,30 @@ def test_explain(run: Any, film: str, tmp_path: Path, method: str) -> None:
             assert np.asarray(picture).ndim == 3
 
 
+@pytest.mark.parametrize("method", ["occlusion", "random"])
+def test_explain_by_a_slow_method_says_where_the_evidence_lies(
+    run: Any, film: str, tmp_path: Path, method: str
+) -> None:
+    status, out, err = run(
+        "explain",
+        film,
+        "--models",
+        "two_conv_cnn",
+        "--finding",
+        "normal",
+        "--method",
+        method,
+        "--output",
+        str(tmp_path),
+    )
+    assert status == 0
+    (path,) = (Path(line) for line in out.splitlines())
+    assert path.name.endswith(f"-two_conv_cnn-normal-{method}.png")
+    assert path.is_file()
+    assert "two_conv_cnn: " in err
+    assert "of the evidence lies inside the lungs" in err
+
+
 def test_explain_of_a_finding_skips_who_does_not_answer_it(run: Any, film: str, tmp_path: Path) -> None:
     for finding in PATTERNS:
         folder = tmp_path / finding

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import shutil
+import threading
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator
@@ -450,6 +451,31 @@ def test_the_chosen_film_outlives_a_visit_to_another_page() -> None:
     check(at.switch_page(MODELS).run())
     answered(check(at.switch_page(READ).run()))
     assert shown_name(at) == name
+
+
+def waits_for(at: AppTest) -> str:
+    """What stands on the bar while networks have not answered."""
+    bar: Any = at.get("progress")[0].proto
+    return str(bar.text)
+
+
+def test_the_place_in_line_is_shown_and_a_full_line_told(warm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, go_on = started(), threading.Event()
+    others = [phantom("normal", seed=seed, size=96).radiograph() for seed in range(50, 52)]
+    warm._worker.submit(go_on.wait, 120)
+    try:
+        asked = [warm.read(one, shipped()[0], f"another {number}") for number, one in enumerate(others)]
+        assert "3rd in line. 2 films of other viewers come first." in waits_for(pick(at, "phantom/covid19"))
+        monkeypatch.setattr(warm._line, "_most", 1)
+        full = waits_for(pick(at, "phantom/normal"))
+        assert full.startswith("The program is busy: ")
+        assert full.endswith("This page does so by itself.")
+    finally:
+        go_on.set()
+    for future in asked:
+        future.result(120)
+    # There is room again: the page, looking again, is answered.
+    answered(at)
 
 
 def test_one_film_after_the_other() -> None:

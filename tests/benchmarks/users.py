@@ -21,7 +21,7 @@ from cxrmodels.phantom import FINDINGS, phantom
 from cxrmodels.zoo import shipped
 from tests.benchmarks.page import free_port, launch, memory, open_page, served
 
-BROWSERS, FILMS, ALONE = 10, 20, 7
+BROWSERS, FILMS, ALONE = 10, 20, 5
 _GONE = 20.0
 """Seconds after the browsers have gone in which their sessions are to end."""
 _STUCK = 180.0
@@ -30,7 +30,7 @@ _STUCK = 180.0
 # before have other addresses.
 _WATCH = """count => {
     const maps = () => [...document.querySelectorAll('[class*="st-key-card_"] img[alt^="Grad-CAM for"]')];
-    const bars = () => document.querySelectorAll('[class*="st-key-bars_"] .main-svg').length;
+    const bars = () => document.querySelectorAll('[class*="st-key-bars_"]:has(.main-svg)').length;
     const before = new Set(maps().map(one => one.src));
     const first = before.size === 0;
     window.seen = {};
@@ -80,8 +80,13 @@ def _enter(browser: Browser, port: int) -> Page:
     return page
 
 
-def measure_users(browsers: int = BROWSERS, films: int = FILMS) -> list[tuple[str, str]]:
-    """(what, figure). An error on a page, or a film that is never answered, ends it with an exception."""
+def measure_users(browsers: int = BROWSERS, films: int = FILMS, tries: int = ALONE) -> list[tuple[str, str]]:
+    """(what, figure). An error on a page, or a film that is never answered, ends it with an exception.
+
+    Args:
+        films: in each browser.
+        tries: films of which the median is told, where one browser is alone.
+    """
     port = free_port()
     options = ("--server.disconnectedSessionTTL", "1", "--server.fileWatcherType", "none")
     with sync_playwright() as playwright, served(port, "app.py", *options) as process:
@@ -94,7 +99,7 @@ def measure_users(browsers: int = BROWSERS, films: int = FILMS) -> list[tuple[st
         first.context.close()
 
         drops = []
-        for _ in range(ALONE):  # each in a session that shows no film yet
+        for _ in range(tries):  # each in a session that shows no film yet
             page = _enter(browser, port)
             page.wait_for_timeout(500)
             _drop(page, next(large))
@@ -103,7 +108,7 @@ def measure_users(browsers: int = BROWSERS, films: int = FILMS) -> list[tuple[st
 
         page = _enter(browser, port)
         alone = []
-        for _ in range(ALONE):
+        for _ in range(tries):
             _drop(page, next(made))
             alone.append(_wait(page)[1])
         page.context.close()
@@ -144,8 +149,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--browsers", type=int, default=BROWSERS)
     parser.add_argument("--films", type=int, default=FILMS, help="films in each browser")
+    parser.add_argument("--tries", type=int, default=ALONE, help="films of one browser alone")
     arguments = parser.parse_args()
-    for what, figure in measure_users(arguments.browsers, arguments.films):
+    for what, figure in measure_users(arguments.browsers, arguments.films, arguments.tries):
         print(f"{what}: {figure}")
 
 

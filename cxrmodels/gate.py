@@ -1,20 +1,47 @@
-"""Is this a frontal chest radiograph, upright, not inverted? What is not is refused, with the reason."""
+"""Is this a frontal chest radiograph, upright and not inverted? What is not is refused, with the measured reason."""
 
 from __future__ import annotations
 
+import io
+import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from cxrmodels.zoo import weights_folder
+import numpy as np
+
+from cxrmodels import lungs
+from cxrmodels.layout import describe_aligned
+from cxrmodels.quality import measure, notes
+from cxrmodels.zoo import ModelError, file_sha256, weights_folder
 
 if TYPE_CHECKING:
     from cxrmodels.radiograph import Radiograph
 
-KEY = "gate"
-"""Name of the gate's folder among the weights."""
+KEY, CARD_FILE, NUMBERS_FILE = "gate", "card.json", "gate.npz"
+"""The gate's folder among the weights, and its files there."""
 
 PASSED, REFUSED, SYNTHETIC, UNAVAILABLE = "passed", "refused", "synthetic", "unavailable"
+
+CLASSES = ("frontal", "upside_down", "turned_left", "turned_right", "inverted", "other")
+"""What a picture can be, in the order of the gate's numbers."""
+
+_MEANS = {
+    "upside_down": "It seems to be upside down: turn it by 180 degrees",
+    "turned_left": "It seems to lie on its side: turn it by 90 degrees with the clock",
+    "turned_right": "It seems to lie on its side: turn it by 90 degrees against the clock",
+    "inverted": "Light and dark seem to be exchanged: invert it, so that air is dark",
+    "other": "It does not look like a frontal chest film",
+}
+_LONGEST = 2.5
+"""Longer side over the shorter one. The longest frontal film of the public sources has 2.2."""
+_BLANK = 0.04
+"""Range of greys below which nothing is to be seen, of 1."""
+_CLIP = 6.0
+_NAMED = 0.4
+"""Probability from which a refused film is said to be turned or inverted: the viewer can mend that and try again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +52,7 @@ class Gate:
         state: `passed`, `refused`; `synthetic` for a film that this program drew, `unavailable` where the gate itself
             is missing: neither is judged.
         reason: in plain words, why it was refused or not judged; empty when it passed.
-        notes: what is wrong with a film without being a reason to refuse it, each a sentence.
+        notes: what is unusual about a film without being a reason to refuse it, each a sentence.
         measures: name -> what was measured on it; empty when it was not judged.
     """
 
@@ -47,10 +74,189 @@ class Gate:
         return f"{'refused' if self.state == REFUSED else 'not judged'}: {self.reason}"
 
 
-def judge(radiograph: Radiograph) -> Gate:
-    """Whether the networks can say anything of a film. Without its files it says so, and judges nothing."""
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often the gate is right about one source of films, or one kind of pictures that are none.
+
+    Attributes:
+        title: the source or kind, for a reader.
+        passes: whether passing is right.
+        held_out: whether the gate was built without any of it.
+        count: pictures measured.
+        value, low, high: share that was judged right, with its 95 % interval.
+    """
+
+    title: str
+    passes: bool
+    held_out: bool
+    count: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What the gate has learnt, about the F numbers of `layout.describe_aligned` and the K = 6 `CLASSES`.
+
+    Attributes:
+        mean, spread: float32 (F,), of all pictures.
+        weights, bias: float32 (F, K) and (K,): a logistic regression on the standardised numbers.
+        middle, width: float32 (F,), of frontal films.
+        ways: float32 (F, D): what frontal films differ by; scaled so that each way's coordinate has variance one.
+        leftover: the mean squared rest that these ways do not explain, of frontal films.
+        scale: float32 (4,): weights of frontal against the rest, of the logarithms of the distance along and across the
+            ways, and a constant; together they give the score.
+    """
+
+    mean: np.ndarray
+    spread: np.ndarray
+    weights: np.ndarray
+    bias: np.ndarray
+    middle: np.ndarray
+    width: np.ndarray
+    ways: np.ndarray
+    leftover: np.ndarray
+    scale: np.ndarray
+
+    def evidence(self, described: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities and distances.
+
+        Args:
+            described: float32 (N, F).
+
+        Returns:
+            Probabilities (N, K); and (N, 3): log odds of frontal, log of the distance along the ways and across them,
+            both 0 for a usual frontal film.
+        """
+        limit = _CLIP * self.spread
+        near = np.clip(described - self.mean, -limit, limit) / self.spread
+        logits = near @ self.weights + self.bias
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        probabilities = odds / odds.sum(1, keepdims=True)
+        rest = np.maximum(1 - probabilities[:, 0], 1e-12)
+        away = (described - self.middle) / self.width
+        along = (away @ self.ways) ** 2
+        # The ways are orthogonal but for their scale: what they explain is taken off before the rest is measured.
+        lengths = (self.ways**2).sum(0)
+        across = np.maximum((away**2).sum(1) - (along / lengths).sum(1), 1e-6) / self.leftover
+        distances = np.log(along.mean(1) + 1e-6), np.log(across + 1e-6)
+        return probabilities, np.stack([np.log(probabilities[:, 0] + 1e-12) - np.log(rest), *distances], 1)
+
+    def score(self, evidence: np.ndarray) -> np.ndarray:
+        """Evidence (N, 3) -> (N,), the higher the more like a frontal film."""
+        return evidence @ self.scale[:3] + self.scale[3]
+
+
+def _damaged(what: str) -> ModelError:
+    return ModelError(
+        f"{what} Restore weights/{KEY} from the repository, or make it with 'python -m cxrmodels train {KEY}'."
+    )
+
+
+def read_card() -> dict[str, Any]:
+    """The gate's card: threshold, usual ranges of quality, measured rates, and how it came about.
+
+    Raises:
+        ModelError: it is missing or damaged.
+    """
+    try:
+        card: dict[str, Any] = json.loads((weights_folder() / KEY / CARD_FILE).read_text(encoding="utf-8"))
+        float(card["threshold"]), str(card["sha256"]), dict(card["usual"]), list(card["rates"])
+    except FileNotFoundError:
+        raise _damaged(f"There is no {KEY}/{CARD_FILE} in the weights folder.") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _damaged(f"{KEY}/{CARD_FILE} is damaged ({type(error).__name__}).") from error
+    return card
+
+
+@cache
+def _load() -> tuple[Numbers, float, dict[str, tuple[float, float]]]:
+    card = read_card()
+    path = weights_folder() / KEY / NUMBERS_FILE
+    try:
+        if file_sha256(path) != card["sha256"]:
+            raise _damaged(f"{KEY}/{NUMBERS_FILE} is not the file that its card describes.")
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
+            numbers = Numbers(**{name: stored[name].astype(np.float32) for name in Numbers.__slots__})
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(f"{KEY}/{NUMBERS_FILE} cannot be read ({type(error).__name__}).") from error
+    return numbers, float(card["threshold"]), {name: (low, high) for name, (low, high) in card["usual"].items()}
+
+
+def figures() -> tuple[Rate, ...]:
+    """The gate's measured rates, from its card; none where it is missing."""
+    try:
+        return tuple(Rate(**rate) for rate in read_card()["rates"])
+    except (ModelError, TypeError):
+        return ()
+
+
+def forget() -> None:
+    """Drop what was read, so that another weights folder is looked into."""
+    _load.cache_clear()
+
+
+def judge(radiograph: Radiograph, *, quality: bool = True) -> Gate:
+    """Whether the networks can say anything of a film. Without its files the gate says so, and judges nothing.
+
+    Args:
+        quality: whether to measure that of a film that passes, too.
+    """
     if radiograph.synthetic:
         return Gate(SYNTHETIC, "this program drew it.")
-    return Gate(
-        UNAVAILABLE, f"the weights folder {weights_folder().name} holds no {KEY}. Restore it from the repository."
+    try:
+        numbers, threshold, usual = _load()
+    except ModelError as error:
+        return Gate(UNAVAILABLE, str(error))
+    reason = unfit(radiograph.pixels)
+    return Gate(REFUSED, reason) if reason else _judge(radiograph, numbers, threshold, usual if quality else None)
+
+
+def _judge(
+    radiograph: Radiograph, numbers: Numbers, threshold: float, usual: Mapping[str, tuple[float, float]] | None
+) -> Gate:
+    film = lungs.network_film(radiograph.pixels)
+    try:
+        outline = lungs.outline(radiograph, film)
+    except ModelError as error:
+        return Gate(UNAVAILABLE, str(error))
+    probabilities, evidence = numbers.evidence(describe_aligned(film[..., 0], outline)[None])
+    score = float(numbers.score(evidence)[0])
+    measured = {"score": score, "threshold": threshold}
+    measured |= {name: float(value) for name, value in zip(CLASSES, probabilities[0], strict=True)}
+    if score < threshold:
+        return Gate(REFUSED, _reason(probabilities[0], evidence[0]), (), measured)
+    if usual is None:
+        return Gate(PASSED, "", (), measured)
+    found = measure(radiograph.pixels, outline)
+    return Gate(PASSED, "", notes(found, usual), measured | found)
+
+
+def unfit(pixels: np.ndarray) -> str:
+    """Why no film can have this shape or these greys; empty where one can.
+
+    Args:
+        pixels: float32 (H, W), 0-1.
+    """
+    height, width = pixels.shape
+    if max(height, width) > _LONGEST * min(height, width):
+        shape, times = (
+            ("wide as it is high", width / height) if width > height else ("high as it is wide", height / width)
+        )
+        return f"It is {times:.1f} times as {shape}; chest films are at most {_LONGEST:g} times."
+    low, high = np.percentile(pixels[:: max(1, height // 256), :: max(1, width // 256)], (1, 99))
+    if high - low < _BLANK:
+        return f"It is all but blank: its greys span {high - low:.1%} of the range from black to white."
+    return ""
+
+
+def _reason(probabilities: np.ndarray, evidence: np.ndarray) -> str:
+    turned = 1 + int(probabilities[1:-1].argmax())
+    if probabilities[turned] > _NAMED:
+        return f"{_MEANS[CLASSES[turned]]} ({probabilities[turned]:.0%} sure)."
+    further = float(np.exp(max(evidence[1:]) / 2))
+    return (
+        f"{_MEANS['other']}: by its light, dark and edges it is {probabilities[0]:.0%} likely to be one, and "
+        f"{further:.1f} times as far from the usual as frontal films are in the mean."
     )

@@ -82,8 +82,11 @@ def outline_batch(films: np.ndarray, engine: Engine | None = None) -> np.ndarray
     return np.stack([tidy(one > 0) for one in logits])
 
 
-def outline(radiograph: Radiograph) -> np.ndarray:
+def outline(radiograph: Radiograph, film: np.ndarray | None = None) -> np.ndarray:
     """Lungs of one film, as a mask of the film squashed to a square. Asked again, the same at once.
+
+    Args:
+        film: what `network_film` makes of it, for who has made that already.
 
     Returns:
         bool (128, 128), read-only; empty where no lung was found.
@@ -95,7 +98,8 @@ def outline(radiograph: Radiograph) -> np.ndarray:
         if radiograph.sha256 in _outlines:
             _outlines.move_to_end(radiograph.sha256)
             return _outlines[radiograph.sha256]
-    found: np.ndarray = outline_batch(network_film(radiograph.pixels)[None])[0]
+    prepared = network_film(radiograph.pixels) if film is None else film
+    found: np.ndarray = outline_batch(prepared[None])[0]
     found.setflags(write=False)
     with _guard:
         _outlines[radiograph.sha256] = found

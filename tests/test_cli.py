@@ -121,7 +121,9 @@ def check_answers(rows: Sequence[Row], keys: Sequence[str]) -> None:
         top = max(values)
         called = SPECS[key].findings[values.index(top)]
         assert decision == (called if top >= read_card(key).decision_threshold else NOT_SURE)
-        assert {(row["gate"], row["error"]) for row in own} == {("", "")}
+        ((gate, error),) = {(row["gate"], row["error"]) for row in own}
+        assert gate.startswith(("pass", "refused: ", "not judged: "))
+        assert error == ""
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

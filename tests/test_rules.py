@@ -27,6 +27,8 @@ LAYERS = (
         "markdown",
         "health",
         "preprocessing",
+        "layout",
+        "quality",
         "datasets",
         "networks",
         "plots",
@@ -182,6 +184,7 @@ def test_heavy_libraries_are_imported_late(path: Path) -> None:
     [
         "cxrmodels.cli",
         "cxrmodels.service",
+        "cxrmodels.gate",
         "cxrmodels.ui.results",
         "cxrmodels.ui.trust",
         "cxrmodels.ui.inside.page",

@@ -15,6 +15,7 @@ import numpy as np
 
 from cxrmodels.batch.films import Source
 from cxrmodels.engine import Engine
+from cxrmodels.gate import judge
 from cxrmodels.inference import Prediction, inputs_of, interpret
 from cxrmodels.lungs import network_film, outline_batch
 from cxrmodels.preprocessing import NEEDS_LUNGS
@@ -27,11 +28,12 @@ _AHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class FilmRow:
-    """What the models say of a film; or, with no predictions, why it could not be read."""
+    """What the models and the gate say of a film; or, with no predictions, why it could not be read."""
 
     file: str
     predictions: tuple[Prediction, ...]
     error: str = ""
+    gate: str = ""
 
     @property
     def doubt(self) -> float | None:
@@ -85,6 +87,7 @@ def read_films(
                 interpret(engine, radiograph, engine.run(one[None]).logits[0])
                 for engine, one in zip(engines, inputs, strict=True)
             ),
+            gate=judge(radiograph, quality=False).cell,
         )
 
     waiting: deque[Future[FilmRow]] = deque()

@@ -8,6 +8,7 @@ It is wide, so that it can be sorted and joined to a list of films:
 | `label` | the finding that the labels give for it, if any |
 | `doubt` | 0 where every model is certain, 1 where none favours any finding; the mean over the models |
 | `disagreement` | greatest difference between two models' P(COVID-19), 0-1; empty with one model |
+| `gate` | `pass`, `refused: REASON` or `not judged: REASON`; empty where the film could not be read |
 | `KEY:decision` | a model's decision, or `not sure` |
 | `KEY:FINDING` | its calibrated probability of a finding |
 | `models` | which models answered: key and first digits of the weights' sha256 |
@@ -32,8 +33,8 @@ from cxrmodels.zoo import LoadedModel
 if TYPE_CHECKING:
     import pyarrow
 
-_ABOUT, _END = ("file", "label", "doubt", "disagreement"), ("models", "error")
-_WORDS = ("file", "label", *_END)
+_ABOUT, _END = ("file", "label", "doubt", "disagreement", "gate"), ("models", "error")
+_WORDS = ("file", "label", "gate", *_END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def cells(row: FilmRow, models: Mapping[str, LoadedModel], label: str = "") -> l
     ]
     if not row.predictions:
         said = [""] * (len(columns(models)) - len(_ABOUT) - len(_END))
-    about = [harmless(row.file), label, number(row.doubt), number(row.disagreement)]
+    about = [harmless(row.file), label, number(row.doubt), number(row.disagreement), row.gate]
     return [*about, *said, versions(models), " ".join(row.error.split())]
 
 

@@ -1,10 +1,11 @@
-"""Films through the models: `predict`, `batch`, `explain`."""
+"""Films through the models: `predict`, `batch`, `gate`, `explain`."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import io
+import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -31,6 +32,7 @@ PREDICTION_COLUMNS = ("file", "model", "finding", "probability", "decision", "ga
 
 def _predict(arguments: argparse.Namespace) -> int:
     engines = load_engines(arguments.models)
+    from cxrmodels.gate import judge
     from cxrmodels.inference import predict
 
     failed = False
@@ -53,10 +55,13 @@ def _predict(arguments: argparse.Namespace) -> int:
                 writer.writerow((name, "", "", "", "", "", str(error)))
                 say(f"{ascii(name)[1:-1][:200]}: {error}")
                 continue
+            gate = judge(radiograph)
+            if not gate.passed:
+                say(f"{ascii(name)[1:-1][:200]} {gate.cell} What the models say of it means nothing.")
             for key, engine in engines.items():
                 prediction, _ = predict(engine, radiograph)
                 for finding, probability in zip(prediction.findings, prediction.probabilities, strict=True):
-                    writer.writerow((name, key, finding, f"{probability:.6f}", prediction.decision, "", ""))
+                    writer.writerow((name, key, finding, f"{probability:.6f}", prediction.decision, gate.cell, ""))
             show_progress(number, len(arguments.files), "films")
     say(NOTICE)
     return SOME_FAILED if failed else OK
@@ -80,6 +85,18 @@ def _batch(arguments: argparse.Namespace) -> int:
         raise UsageError(str(error)) from None
     say(NOTICE)
     return OK if whole else SOME_FAILED
+
+
+def _gate(arguments: argparse.Namespace) -> int:
+    from cxrmodels.evaluation.gatekeeping import as_facts, lines, stored_rates, verdicts
+
+    if arguments.files:
+        print("\n".join(verdicts([read_film(name) for name in arguments.files])))
+    elif arguments.json:
+        print(json.dumps(as_facts(stored_rates()), indent=1))
+    else:
+        print("\n".join(lines(stored_rates())))
+    return OK
 
 
 def _explain(arguments: argparse.Namespace) -> int:
@@ -131,7 +148,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def add(command: Command) -> None:
-    """Commands on films: `predict`, `batch`, `explain`."""
+    """Commands on films: `predict`, `batch`, `gate`, `explain`."""
     predict = command("predict", _predict, "What the models say of films, as CSV.")
     predict.add_argument("files", nargs="+", metavar="FILE")
     predict.add_argument("--models", default="all", metavar="KEY,KEY", help="model keys, or all (the default)")
@@ -146,6 +163,12 @@ def add(command: Command) -> None:
     batch.add_argument(
         "--engine", choices=("here", "ray"), default="here", help="on this machine (the default), or on a Ray cluster"
     )
+
+    gate = command(
+        "gate", _gate, "Whether films are upright frontal chest films; without films, how often that is right."
+    )
+    gate.add_argument("files", nargs="*", metavar="FILE")
+    gate.add_argument("--json", action="store_true", help="the rates as JSON")
 
     explain = command("explain", _explain, "Heat maps of a film over it, as PNG files.")
     explain.add_argument("file", metavar="FILE")

@@ -19,6 +19,8 @@ from cxrmodels.cli.common import (
     show_progress,
 )
 from cxrmodels.datasets.manifest import DATA_VARIABLE
+from cxrmodels.gate import KEY as GATE
+from cxrmodels.rate import Rate
 from cxrmodels.zoo import LUNGS, SPECS, weights_folder
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if arguments.key == LUNGS.key:
         return _train_lungs(arguments)
+    if arguments.key == GATE:
+        return _train_gate(arguments)
     known_key(arguments.key)
     if arguments.dataset:
         if arguments.without:
@@ -100,6 +104,21 @@ def _train_lungs(arguments: argparse.Namespace) -> int:
             f"{summary['name']} ({summary['films']} films): Dice {value['value']:.3f} "
             f"({value['low']:.3f} to {value['high']:.3f})"
         )
+    return OK
+
+
+def _train_gate(arguments: argparse.Namespace) -> int:
+    from cxrmodels.evaluation.gatekeeping import lines
+    from cxrmodels.training.gate import train_gate
+
+    rates: dict[str, Rate] = {}
+    found = train_gate(
+        data=folder_of(arguments),
+        weights=Path(arguments.output) if arguments.output else weights_folder(),
+        seed=arguments.seed,
+        report=lambda what, done, total: rates.setdefault(what, Rate(what, say))(done, total),
+    )
+    print("\n".join(lines(found)))
     return OK
 
 
@@ -181,7 +200,7 @@ def _add_paper_options(train: argparse.ArgumentParser) -> None:
 def add(command: Command) -> None:
     """Commands that train: `train`, `fivefold`."""
     train = command("train", _train, "Train a model by its recipe and write weights, card and predictions.")
-    train.add_argument("key", metavar="KEY", help=f"one of {', '.join([*SPECS, LUNGS.key])}")
+    train.add_argument("key", metavar="KEY", help=f"one of {', '.join([*SPECS, LUNGS.key, GATE])}")
     train.add_argument("--data", metavar="FOLDER", help=f"folder with manifest.csv (default: {DATA_VARIABLE})")
     train.add_argument("--output", metavar="FOLDER", help="weights folder (default: the one that is served)")
     train.add_argument("--work", metavar="FOLDER", help="where an unfinished training is kept")

@@ -19,7 +19,8 @@ from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
 from cxrmodels.fair_line import LineFullError, ordinal
 from cxrmodels.findings import TITLES, index_of
-from cxrmodels.gate import Gate
+from cxrmodels.gate import KEY as GATE
+from cxrmodels.gate import UNAVAILABLE, Gate
 from cxrmodels.inference import Prediction, network_input
 from cxrmodels.lab.kept import is_own
 from cxrmodels.lungs import Lungs
@@ -41,6 +42,7 @@ from cxrmodels.service import Reading
 from cxrmodels.ui.council import show_council
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
+from cxrmodels.ui.gate import heading, show_gate
 from cxrmodels.ui.lungs import evidence_of, outline, whose
 from cxrmodels.ui.viewer import radiograph_viewer
 from cxrmodels.zoo import ModelError
@@ -165,9 +167,15 @@ def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
 def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
     """Ask for everything; take what is there, or comes within a moment."""
     shared, all_keys = service(), available()
-    asked = {key: shared.read(radiograph, key) for key in all_keys}
+    # Behind the first network, which answers no later for it, and before the others.
+    asked = {key: shared.read(radiograph, key) for key in all_keys[:1]}
     gate = shared.gate(radiograph)
+    asked |= {key: shared.read(radiograph, key) for key in all_keys[1:]}
     _give_a_moment(gate, *asked.values())
+    if not gate.done() or _was_refused(gate):
+        # No answer is shown before it is known whether the film is one that can be answered.
+        full = str(gate.exception()) if gate.done() else ""
+        return _State({}, {}, {}, {}, (GATE, *all_keys), None, place=shared.place(radiograph), refused=full)
     refused = ""
     readings: dict[str, Reading] = {}
     errors: dict[str, str] = {}
@@ -193,11 +201,8 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
     # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
     waiting = [key for key in all_keys if key not in readings and key not in errors]
     waiting += [key for key in mapped if key not in heats and key not in heat_errors]
-    if not gate.done() or _was_refused(gate):
-        waiting.append("gate")
-    judged = gate.result() if gate.done() and not gate.exception() else None
     place = shared.place(radiograph)
-    state = _State(readings, errors, heat_errors, heats, tuple(waiting), judged, place=place, refused=refused)
+    state = _State(readings, errors, heat_errors, heats, tuple(waiting), _said(gate), place=place, refused=refused)
     # Only then, so that no answer and no map waits for it.
     return state if waiting else _compare(state, radiograph, size, choice)
 
@@ -205,6 +210,12 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
 def _was_refused(future: Future[Any]) -> bool:
     """Whether too much waited when it was asked for; it is asked for again when the page looks again."""
     return future.done() and isinstance(future.exception(), LineFullError)
+
+
+def _said(gate: Future[Gate]) -> Gate:
+    """The gate's verdict; where it failed in a way that nobody foresaw, that there is none."""
+    problem = gate.exception()
+    return gate.result() if problem is None else Gate(UNAVAILABLE, f"the check failed ({type(problem).__name__}).")
 
 
 def _give_a_moment(*asked: Future[Any]) -> None:
@@ -280,8 +291,9 @@ def _board(film: ChosenFilm, polling: bool) -> None:
     with left:
         _film(film, known)
     with right:
-        summary = st.container()
-        choice = _controls()
+        verdict, summary, controls = st.container(), st.container(), st.empty()
+        with controls.container():
+            choice = _controls()
     pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
     state = _gather(film.radiograph, pixels.shape, choice)
     if bool(state.waiting) != polling or (state.lungs is not None and known is None):
@@ -289,6 +301,12 @@ def _board(film: ChosenFilm, polling: bool) -> None:
         # without the outline that has just been found.
         st.session_state[_POLLING] = film.radiograph.sha256 if state.waiting else ""
         st.rerun()
+    if state.gate is not None:
+        with verdict:
+            shown = show_gate(state.gate, film.radiograph.sha256)
+        if not shown:
+            controls.empty()
+            return
     with summary:
         _summary(film, state)
     all_keys = available()
@@ -351,7 +369,7 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             )
         else:
             st.markdown(f"#### {agreement(titles, predictions)}")
-        if film.finding:
+        if film.finding and (state.gate is None or state.gate.passed):
             st.markdown(_stated(film.finding, predictions))
     if film.radiograph.synthetic:
         st.info(
@@ -421,7 +439,7 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
         st.skeleton(height=320)
         return
     prediction = state.readings[key].prediction
-    st.markdown(f"#### {_verdict(prediction)}")
+    st.markdown(f"#### {heading(state.gate, _verdict(prediction))}")
     st.plotly_chart(
         _bars(prediction.findings, tuple(prediction.probabilities.tolist()), ink()),
         config=_STATIC,
@@ -519,11 +537,13 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
         pictures = []
         for key, heat in state.heats.items():
             named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
-            verdict = _verdict(state.readings[key].prediction)
+            verdict = heading(state.gate, _verdict(state.readings[key].prediction))
             lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
             picture = outlined(overlay(pixels, heat.heat, choice.opacity), lines)
             pictures.append((f"{spec(key).title}: {verdict}", named, picture))
         mark = "synthetic film, " if film.radiograph.synthetic else ""
+        if state.gate is not None and not state.gate.passed:
+            mark = "REFUSED, the claims mean nothing, "
         return contact_sheet_png(pictures, f"{mark}{film.radiograph.name}")
 
     stem = film.radiograph.sha256[:12]

@@ -10,7 +10,7 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks import batch, inference, lab, page, users
+from tests.benchmarks import batch, gate, inference, lab, page, users
 from tests.benchmarks.page import ROOT
 
 
@@ -23,6 +23,7 @@ def main() -> None:
     starts = inference.first_answers()
     checks = inference.slow_checks()
     films = inference.phantoms_per_second()
+    judged = gate.measure_gate()
     trained = lab.measure_lab()
     many = batch.measure_batch()
     lines = [
@@ -40,7 +41,7 @@ def main() -> None:
         "",
         "| the page | measured |",
         "|---|---|",
-        *(f"| {what} | {figure} |" for what, figure in [*browser, *starts, *rerun]),
+        *(f"| {what} | {figure} |" for what, figure in [*browser, *starts, *rerun, *judged]),
         f"| synthetic films of 224 px, one core (target 100 a second) | {films:.0f} a second |",
         "",
         "| slow checks of a heat map | measured |",

@@ -220,6 +220,40 @@ def test_uploads(visit: Visit, request: pytest.FixtureRequest) -> None:
     expect(viewer(page)).to_have_attribute("aria-label", containing(".png"))
 
 
+def test_a_refused_picture_can_be_looked_at_anyway(visit: Visit, tmp_path: Path) -> None:
+    page = visit.enter()
+    upload(page, ("noise.png", to_png(np.random.default_rng(0).random((200, 200)))))
+    expect(page.get_by_role("alert").get_by_text("Refused: no upright frontal chest film.")).to_be_visible()
+    expect(page.get_by_text("It does not look like a frontal chest film")).to_be_visible()
+    expect(page.get_by_text("Would claim")).to_have_count(0)
+    expect(page.locator(f".st-key-card_{shipped()[0]}")).to_have_count(0)
+    expect(page.get_by_role("combobox", name="Heat map of")).to_have_count(0)
+    page.get_by_role("button", name="About this check").click()
+    expect(page.get_by_text("hannover: ")).to_be_visible()
+    page.keyboard.press("Escape")
+
+    page.get_by_text("Look anyway").click()
+    read(page)
+    expect(page.get_by_text("The answers below mean nothing.")).to_be_visible()
+    expect(page.get_by_role("heading", name="Would claim: ")).to_have_count(len(shipped()))
+    expect(page.get_by_text("Not sure: this film was refused", exact=False).first).to_be_visible()
+    with page.expect_download() as coming:
+        page.get_by_role("button", name="All numbers (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(Path(coming.value.path()).read_text(encoding="utf-8"))))
+    assert all(row["gate"].startswith("refused: It does not look like") for row in rows)
+    page.screenshot(path=tmp_path / "refused.png", full_page=True)
+
+
+def test_a_real_film_passes(visit: Visit, data_dir: Path) -> None:
+    page = visit.enter()
+    path = data_dir / "originals" / "MCUCXR_0001_0.png"
+    upload(page, (path.name, path.read_bytes()))
+    expect(page.get_by_text("Passed as an upright frontal chest film.")).to_be_visible()
+    expect(page.get_by_text("Refused")).to_have_count(0)
+    expect(page.get_by_role("button", name="About this check")).to_be_visible()
+    expect(heat_map(page, shipped()[0])).to_be_visible()
+
+
 def test_a_broken_file_among_others(visit: Visit) -> None:
     page = visit.enter()
     good = to_png(phantom("normal", seed=1, size=128).pixels)

@@ -1,0 +1,297 @@
+"""Builds the gate from a data folder's films and what is made of them, and measures it on all others."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from cxrmodels import lungs
+from cxrmodels.datasets.manifest import Film, data_hash, read_manifest
+from cxrmodels.evaluation.gatekeeping import FILMS_FILE, FRONTAL, Judged, as_facts, rates, write_judged
+from cxrmodels.gate import CARD_FILE, CLASSES, KEY, NUMBERS_FILE, Numbers, Rate, unfit
+from cxrmodels.layout import describe_aligned
+from cxrmodels.quality import measure
+from cxrmodels.radiograph import RadiographError, read_radiograph, resize
+from cxrmodels.training.augment import augment_looks
+from cxrmodels.training.negatives import BUILT_WITH, HELD_OUT
+from cxrmodels.zoo import file_sha256
+
+LEARNT_FROM = ("kermany", "radiography")
+"""Sources whose train films it learns from, and whose val films set its threshold."""
+
+FILMS = 280
+"""Train films of each source, at most; of val films two thirds as many."""
+
+_KINDS_A_FILM, _SIDE, _WAYS, _STRENGTH = 4, 160, 80, 0.8
+_CUT = 0.005
+"""Share of val films of the source with the lowest scores that may fall under the threshold."""
+_UNUSUAL = 0.01
+_MEASURED, _DRAWN, _CHANGED, _BATCH = 300, 50, 50, 16
+"""Films of each source, pictures of each drawn kind, and test films of each kind of change, that measure it."""
+_REAL_KINDS = {"photo": "negatives/photo", "ct": "negatives/ct", "lateral": "negatives/lateral", "body": "dicom"}
+_FRONTAL_DICOM = "RG1_J2KI.dcm"
+
+
+@dataclass(frozen=True, slots=True)
+class _Described:
+    """`numbers` float32 (N, F); for each its kind, source and split."""
+
+    numbers: np.ndarray
+    kinds: np.ndarray
+    sources: np.ndarray
+    splits: np.ndarray
+
+
+def _picture(film: Film) -> np.ndarray:
+    """A film's greys as they came, uint8 (160, 160)."""
+    pixels = read_radiograph(film.path.read_bytes(), film.path.name).pixels
+    return np.rint(255 * resize(pixels, _SIDE, _SIDE)).astype(np.uint8)
+
+
+def _look(films: Sequence[np.ndarray]) -> np.ndarray:
+    """Greys of N films, float32 (H, W), 0-1 -> float32 (N, F), through the same steps as a film that is judged."""
+
+    def look(film: np.ndarray) -> np.ndarray:
+        prepared = lungs.network_film(film)
+        return describe_aligned(prepared[..., 0], lungs.outline_batch(prepared[None])[0])
+
+    with ThreadPoolExecutor(2) as pool:
+        return np.stack(list(pool.map(look, films)))
+
+
+def _greys(picture: np.ndarray) -> np.ndarray:
+    """uint8 -> float32, 0-1."""
+    return np.ascontiguousarray(picture, np.float32) / 255
+
+
+def _drawn_from(films: Sequence[Film], count: int, seed: int) -> list[Film]:
+    order = np.random.default_rng(seed).permutation(len(films))[:count]
+    return [films[place] for place in np.sort(order)]
+
+
+def _rng(seed: int, name: str) -> np.random.Generator:
+    return np.random.default_rng((seed, zlib.crc32(name.encode())))
+
+
+def _variants(film: Film, seed: int) -> list[tuple[str, np.ndarray]]:
+    """A film, the film in other looks, and some of the kinds that it is no longer a frontal film in."""
+    rng, picture = _rng(seed, film.image_id), _picture(film)
+    found = [(FRONTAL, picture), (FRONTAL, augment_looks(picture, _STRENGTH, rng))]
+    for kind in rng.choice(list(BUILT_WITH), _KINDS_A_FILM, replace=False):
+        base = augment_looks(picture, _STRENGTH, rng) if rng.random() < 0.6 else picture
+        found.append((str(kind), BUILT_WITH[str(kind)](base, rng)))
+    described = _look([_greys(changed) for _, changed in found])
+    return [(kind, numbers) for (kind, _), numbers in zip(found, described, strict=True)]
+
+
+def _describe_films(films: Sequence[Film], seed: int, report: Callable[[int, int], object]) -> _Described:
+    rows: list[tuple[str, np.ndarray]] = []
+    owners: list[Film] = []
+    with ThreadPoolExecutor(4) as pool:
+        for done, (film, found) in enumerate(
+            zip(films, pool.map(lambda film: _variants(film, seed), films), strict=True), start=1
+        ):
+            rows += found
+            owners += [film] * len(found)
+            report(done, len(films))
+    return _Described(
+        np.stack([numbers for _, numbers in rows]),
+        np.array([kind for kind, _ in rows]),
+        np.array([film.source for film in owners]),
+        np.array([film.split for film in owners]),
+    )
+
+
+def _fit(data: _Described) -> Numbers:
+    """A logistic regression among the classes, and how frontal films spread, from the train films; how the two count
+    together, from the val films."""
+    from sklearn.decomposition import PCA
+    from sklearn.linear_model import LogisticRegression
+
+    train, val = data.splits == "train", data.splits == "val"
+    classes = np.array([CLASSES.index(kind) if kind in CLASSES else CLASSES.index("other") for kind in data.kinds])
+    x = data.numbers[train].astype(np.float64)
+    mean, spread = x.mean(0), x.std(0) + 1e-3
+    near = np.clip((x - mean) / spread, -6, 6)
+    # Whitened, so that the penalty weighs every direction alike.
+    basis = PCA(min(200, len(near) - 1), whiten=True, random_state=0).fit(near)
+    found = LogisticRegression(C=0.05, max_iter=500).fit(basis.transform(near), classes[train])
+    turn = basis.components_.T / np.sqrt(basis.explained_variance_)
+    frontal = x[classes[train] == 0]
+    middle, width = frontal.mean(0), frontal.std(0) + 0.02
+    away = (frontal - middle) / width
+    spreads = PCA(min(_WAYS, len(away) - 1), random_state=0).fit(away)
+    along = away @ spreads.components_.T
+    numbers = Numbers(
+        mean=mean.astype(np.float32),
+        spread=spread.astype(np.float32),
+        weights=(turn @ found.coef_.T).astype(np.float32),
+        bias=(found.intercept_ - basis.mean_ @ turn @ found.coef_.T).astype(np.float32),
+        middle=middle.astype(np.float32),
+        width=width.astype(np.float32),
+        ways=(spreads.components_.T / np.sqrt(spreads.explained_variance_)).astype(np.float32),
+        leftover=np.array(((away**2).sum(1) - (along**2).sum(1)).mean(), np.float32),
+        scale=np.zeros(4, np.float32),
+    )
+    _, evidence = numbers.evidence(data.numbers[val])
+    both = LogisticRegression(class_weight="balanced").fit(evidence, classes[val] == 0)
+    numbers.scale[:] = [*both.coef_[0], both.intercept_[0]]
+    return numbers
+
+
+def _threshold(numbers: Numbers, data: _Described) -> float:
+    """The score that 99.5 % of the untouched val films reach, of the source with the lowest."""
+    lowest = []
+    for source in LEARNT_FROM:
+        # The first of each film's two frontal ones is the untouched one.
+        here = np.flatnonzero((data.splits == "val") & (data.sources == source) & (data.kinds == FRONTAL))[::2]
+        lowest.append(np.quantile(numbers.score(numbers.evidence(data.numbers[here])[1]), _CUT))
+    return float(min(lowest))
+
+
+def _usual(films: Sequence[Film], report: Callable[[int, int], object]) -> dict[str, tuple[float, float]]:
+    """Range of each measure of quality that 98 % of films keep to."""
+    values: dict[str, list[float]] = {}
+    for done, film in enumerate(films, start=1):
+        radiograph = read_radiograph(film.path.read_bytes(), film.path.name)
+        for name, value in measure(radiograph.pixels, lungs.outline(radiograph)).items():
+            values.setdefault(name, []).append(value)
+        report(done, len(films))
+    shares = (_UNUSUAL, 1 - _UNUSUAL)
+    return {name: tuple(round(float(x), 4) for x in np.quantile(found, shares)) for name, found in values.items()}  # type: ignore[misc]
+
+
+class _Judge:
+    """The gate as it will be shipped, on many pictures."""
+
+    def __init__(self, numbers: Numbers, threshold: float) -> None:
+        self._numbers, self._threshold = numbers, threshold
+
+    def __call__(self, films: Sequence[np.ndarray]) -> list[tuple[str, bool]]:
+        """Greys, float32 (H, W), 0-1 -> of each its score as text, and whether it passes."""
+        _, evidence = self._numbers.evidence(_look(films))
+        scores = self._numbers.score(evidence)
+        return [
+            ("", False) if unfit(film) else (f"{score:.3f}", bool(score >= self._threshold))
+            for film, score in zip(films, scores, strict=True)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A picture that measures the gate; all but its greys is as in `Judged`."""
+
+    picture: str
+    kind: str
+    source: str
+    split: str
+    held_out: bool
+    greys: np.ndarray
+
+
+def _judged(judge: _Judge, cases: Iterable[_Case]) -> Iterator[Judged]:
+    remaining = iter(cases)
+    while batch := list(islice(remaining, _BATCH)):
+        for case, said in zip(batch, judge([case.greys for case in batch]), strict=True):
+            yield Judged(case.picture, case.kind, case.source, case.split, case.held_out, *said)
+
+
+def _films(films: Sequence[Film], report: Callable[[int, int], object]) -> Iterator[_Case]:
+    for done, film in enumerate(films, start=1):
+        greys = read_radiograph(film.path.read_bytes(), film.path.name).pixels
+        yield _Case(film.image_id, FRONTAL, film.source, film.split, film.source not in LEARNT_FROM, greys)
+        report(done, len(films))
+
+
+def _others(data: Path, tested: Sequence[Film], seed: int) -> Iterator[_Case]:
+    """Changed test films, drawn pictures, and the data folder's real pictures that are no frontal films."""
+    for film in tested:
+        picture = _picture(film)
+        for kind, change in BUILT_WITH.items():
+            changed = _greys(change(picture, _rng(seed, f"{kind} {film.image_id}")))
+            yield _Case(film.image_id, kind, film.source, film.split, False, changed)
+    blank = np.zeros((256, 256), np.uint8)
+    for kind, draw in HELD_OUT.items():
+        for number in range(_DRAWN):
+            yield _Case(f"{kind}/{number}", kind, "", "", True, _greys(draw(blank, _rng(seed, f"{kind} {number}"))))
+    for kind, folder in _REAL_KINDS.items():
+        for path in sorted((data / folder).glob("*")):
+            if path.name == _FRONTAL_DICOM:
+                continue
+            try:
+                greys = read_radiograph(path.read_bytes(), path.name).pixels
+            except RadiographError:  # Blank or broken: refused before the gate sees it.
+                continue
+            yield _Case(f"{folder}/{path.name}", kind, "", "", True, greys)
+
+
+def train_gate(
+    *, data: Path, weights: Path, seed: int = 0, films: int = FILMS, report: Callable[[str, int, int], object]
+) -> tuple[Rate, ...]:
+    """Build the gate and write `gate/` under `weights`: its numbers, its card, and its verdict on every picture that
+    measures it.
+
+    Args:
+        data: folder with `manifest.csv`; beside it `negatives/` and `dicom/`, where there are any.
+        films: train films of each source, at most.
+        report: called with what is being done, and how much of how much.
+
+    Returns:
+        The rates that were measured.
+
+    Raises:
+        ManifestError: the data folder is not as it should be.
+        ModelError: the lung network is missing or altered.
+        ValueError: there are no train or no val films of a source to learn from.
+    """
+    listed = read_manifest(data)
+    chosen: list[Film] = []
+    for source in LEARNT_FROM:
+        for split, count in (("train", films), ("val", max(1, films * 2 // 3))):
+            here = [film for film in listed if film.source == source and film.split == split]
+            if not here:
+                raise ValueError(f"The data folder has no {split} films of {source}; the gate is built from them.")
+            chosen += _drawn_from(here, count, seed)
+    described = _describe_films(chosen, seed, lambda done, total: report("films described", done, total))
+    numbers = _fit(described)
+    threshold = _threshold(numbers, described)
+    val = [film for film in chosen if film.split == "val"]
+    usual = _usual(val[::2], lambda done, total: report("films measured", done, total))
+    judge = _Judge(numbers, threshold)
+    unlearnt = [film for film in listed if film.split in ("test", "external", "benchmark")]
+    sources = sorted({film.source for film in unlearnt})
+    measured = [
+        film for one in sources for film in _drawn_from([f for f in unlearnt if f.source == one], _MEASURED, seed)
+    ]
+    tested = _drawn_from([film for film in listed if film.split == "test"], _CHANGED, seed)
+    known = _films(measured, lambda done, total: report("films judged", done, total))
+    judged = list(_judged(judge, chain(known, _others(data, tested, seed))))
+
+    folder = weights / KEY
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / NUMBERS_FILE).open("wb") as stream:
+        np.savez_compressed(stream, **{name: getattr(numbers, name) for name in Numbers.__slots__})
+    write_judged(judged, folder / FILMS_FILE)
+    found = rates(judged)
+    card = {
+        "sha256": file_sha256(folder / NUMBERS_FILE),
+        "threshold": threshold,
+        "usual": usual,
+        "training_sources": list(LEARNT_FROM),
+        "training_films": len(chosen) - len(val),
+        "kinds": list(BUILT_WITH),
+        "seed": seed,
+        "data_sha256": data_hash(chosen),
+        "versions": {name: version(name) for name in ("numpy", "pillow", "scikit-learn")},
+        "rates": as_facts(found),
+    }
+    (folder / CARD_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    return found

@@ -344,6 +344,10 @@ def test_on_a_full_disk_it_says_so_and_goes_on_when_there_is_room(home: Path) ->
     assert done.returncode == 1
     assert failure(viewer.run) == DISK_FULL
     start(viewer.run)
+    deadline = time.monotonic() + 90
+    while viewer.run.state() is State.FAILED:  # until the new worker has said something
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     viewer.ended()
     assert viewer.run.state() is State.FINISHED
     assert sorted(viewer.history.steps) == list(range(1, 2 * STEPS_AN_EPOCH + 1))

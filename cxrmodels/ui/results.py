@@ -528,6 +528,9 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
     if not state.readings:
         return
 
+    # Here: what is kept for a session cannot be had outside of its script.
+    lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
+
     # Both are made when they are asked for: each answer that comes in would make them anew.
     def numbers() -> str:
         predictions = [reading.prediction for reading in state.readings.values()]
@@ -538,7 +541,6 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
         for key, heat in state.heats.items():
             named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
             verdict = heading(state.gate, _verdict(state.readings[key].prediction))
-            lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
             picture = outlined(overlay(pixels, heat.heat, choice.opacity), lines)
             pictures.append((f"{spec(key).title}: {verdict}", named, picture))
         mark = "synthetic film, " if film.radiograph.synthetic else ""

@@ -33,7 +33,7 @@ def test_dropped_films_become_a_table_that_outlives_the_page(visit: Visit, chrom
     (tmp_path / "films" / "normal" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     page = visit.enter("many_films")
     page.get_by_role("radio", name="A folder of yours").click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(tmp_path / "films")
+    page.locator("input[webkitdirectory]").set_input_files(tmp_path / "films")
     expect(page.get_by_text("broken.png")).to_be_visible(timeout=PATIENCE)
     models = page.locator(".st-key-batch_models")
     models.get_by_role("button", name="Clear all").click()

@@ -436,8 +436,13 @@ def _prepare(radiograph: Radiograph, key: str) -> np.ndarray:
     return network_input(radiograph, spec(key))
 
 
+def settled(future: Future[Any]) -> bool:
+    """Whether a future has come to an answer or a failure. A cancelled one never does: whoever asked has left."""
+    return future.done() and not future.cancelled()
+
+
 def _succeeded(future: Future[Any]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+    return settled(future) and future.exception() is None
 
 
 def _failed(problem: ModelError) -> Future[Any]:

@@ -38,7 +38,7 @@ from cxrmodels.plots import (
 )
 from cxrmodels.preprocessing import WORDS
 from cxrmodels.radiograph import Radiograph, resize, to_png
-from cxrmodels.service import Reading
+from cxrmodels.service import Reading, settled
 from cxrmodels.ui.council import show_council
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
@@ -172,16 +172,16 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
     gate = shared.gate(radiograph)
     asked |= {key: shared.read(radiograph, key) for key in all_keys[1:]}
     _give_a_moment(gate, *asked.values())
-    if not gate.done() or _was_refused(gate):
+    if not settled(gate) or _was_refused(gate):
         # No answer is shown before it is known whether the film is one that can be answered.
-        full = str(gate.exception()) if gate.done() else ""
+        full = str(gate.exception()) if settled(gate) else ""
         return _State({}, {}, {}, {}, (GATE, *all_keys), None, place=shared.place(radiograph), refused=full)
     refused = ""
     readings: dict[str, Reading] = {}
     errors: dict[str, str] = {}
     mapped: dict[str, Future[SaliencyMap]] = {}
     for key, future in asked.items():
-        if not future.done():
+        if not settled(future):
             continue
         problem = future.exception()
         if isinstance(problem, LineFullError):  # Asked for again when the page looks again.
@@ -195,7 +195,7 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
     _give_a_moment(*mapped.values())
-    drawn = {key: future for key, future in mapped.items() if future.done() and not _was_refused(future)}
+    drawn = {key: future for key, future in mapped.items() if settled(future) and not _was_refused(future)}
     heats = {key: future.result() for key, future in drawn.items() if not future.exception()}
     heat_errors = {key: _explained(p) for key, future in drawn.items() if (p := future.exception())}
     # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
@@ -209,7 +209,7 @@ def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _
 
 def _was_refused(future: Future[Any]) -> bool:
     """Whether too much waited when it was asked for; it is asked for again when the page looks again."""
-    return future.done() and isinstance(future.exception(), LineFullError)
+    return settled(future) and isinstance(future.exception(), LineFullError)
 
 
 def _said(gate: Future[Gate]) -> Gate:
@@ -234,11 +234,11 @@ def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choic
         if finding in one.findings and key not in state.heat_errors
     }
     _give_a_moment(where, *asked.values())
-    lungs = where.result() if where.done() and not where.exception() else None
+    lungs = where.result() if settled(where) and not where.exception() else None
     if lungs is not None:
         st.session_state[_OUTLINED] = radiograph.sha256
     futures: tuple[Future[Any], ...] = (where, *asked.values())
-    done = all(future.done() and not _was_refused(future) for future in futures)
+    done = all(settled(future) and not _was_refused(future) for future in futures)
     compared = tuple(future.result() for future in asked.values() if done and not future.exception())
     return replace(state, waiting=() if done else ("comparison",), lungs=lungs, compared=compared)
 
@@ -248,7 +248,7 @@ def _lungs_known(radiograph: Radiograph) -> Lungs | None:
     if st.session_state.get(_OUTLINED) != radiograph.sha256:
         return None
     asked = service().lungs(radiograph, ready_folder())
-    return asked.result() if asked.done() and not asked.exception() else None
+    return asked.result() if settled(asked) and not asked.exception() else None
 
 
 def _explained(problem: BaseException) -> str:

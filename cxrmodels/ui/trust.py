@@ -25,7 +25,7 @@ from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, spec
 from cxrmodels.plots import covering_curves, overlay_png, percent, shuffled_curve
 from cxrmodels.radiograph import Radiograph, resize, to_png
-from cxrmodels.service import Reading
+from cxrmodels.service import Reading, settled
 from cxrmodels.ui.desk import Desk, look_again
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
@@ -62,14 +62,14 @@ def _board(film: ChosenFilm) -> bool:
     radiograph = film.radiograph
     asked = service().read(radiograph, key)
     where = service().lungs(radiograph, ready_folder())
-    reading: Reading | None = asked.result() if asked.done() and not asked.exception() else None
+    reading: Reading | None = asked.result() if settled(asked) and not asked.exception() else None
     finding, method = _choose(key, reading, named, way)
     desk = Desk(_PAGE, (radiograph.sha256, key, finding, method))
-    refused = [one.exception() for one in (asked, where) if one.done() and isinstance(one.exception(), LineFullError)]
+    refused = [one.exception() for one in (asked, where) if settled(one) and isinstance(one.exception(), LineFullError)]
     if refused:
         desk.waiting = True
         st.caption(f"{refused[0]} This page does so by itself.")
-    elif asked.done() and asked.exception():
+    elif settled(asked) and asked.exception():
         st.error(str(asked.exception()), icon=":material/error:")
     elif reading is None or finding is None or not wait([where], _PATIENCE_SECONDS).done:
         desk.waiting = True
@@ -78,7 +78,7 @@ def _board(film: ChosenFilm) -> bool:
     else:
         control, badge = st.empty(), st.container()
         # Without them, whatever the reason, their checks and changes are left out.
-        lungs = None if where.exception() else where.result()
+        lungs = where.result() if settled(where) and not where.exception() else None
         checks = _examine(desk, radiograph, key, reading, finding, method, lungs)
         tried = _lab(desk, radiograph, finding, lungs.mask if lungs else None)
         if checks and key in tried:
@@ -281,7 +281,7 @@ def _lab(desk: Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | N
         asked = service().read(radiograph, key)
         if finding not in spec(key).findings:
             continue
-        if not asked.done() or isinstance(asked.exception(), LineFullError):
+        if not settled(asked) or isinstance(asked.exception(), LineFullError):
             desk.waiting = True
             continue
         if asked.exception():

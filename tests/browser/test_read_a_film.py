@@ -377,7 +377,8 @@ def test_lungs_are_outlined_and_the_networks_maps_compared(visit: Visit, request
     expect(page.get_by_text(re.compile("^Together they (say|are not sure)")).first).to_be_visible()
     expect(page.get_by_role("heading", name="Where they look")).to_be_visible()
     for name in ("Consensus", "Disagreement"):
-        expect(page.get_by_alt_text(containing(f"{name} of {len(shipped())} networks"))).to_be_visible()
+        # Of those that answer what most call likeliest: not all of them know every finding.
+        expect(page.get_by_alt_text(re.compile(rf"{name} of \d networks"))).to_be_visible()
     for key in shipped():
         card = page.locator(f".st-key-card_{key}")
         expect(

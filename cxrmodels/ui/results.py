@@ -318,7 +318,7 @@ def _board(film: ChosenFilm, polling: bool) -> None:
             with column, st.container(border=True, key=f"card_{key}"):
                 _card(film, key, state, choice, pixels)
     _together(state, choice, pixels)
-    _downloads(film, state, choice, pixels)
+    _downloads(film, state, choice, pixels, last=not state.waiting and not first)
     if first:
         st.session_state[_COMPARED] = maps
         st.rerun()
@@ -530,7 +530,8 @@ def _where(heat: SaliencyMap) -> str:
     return f"strongest in the {vertical} {horizontal} of the picture"
 
 
-def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
+def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray, last: bool) -> None:
+    """Both files; to be had in the last of the runs that show a film: what the run before offered is gone then."""
     if not state.readings:
         return
 
@@ -564,6 +565,7 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
             icon=":material/table:",
             on_click="ignore",
             key="csv",
+            disabled=not last,
         )
         st.download_button(
             "All heat maps (PNG)",
@@ -573,5 +575,5 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
             icon=":material/image:",
             on_click="ignore",
             key="png",
-            disabled=not state.heats,
+            disabled=not (last and state.heats),
         )

@@ -25,6 +25,8 @@ from cxrmodels.service import Service
 from cxrmodels.zoo import load
 
 MODEL = "two_conv_cnn"
+SLOW = "mobilenet_v3"
+"""For batches that are to be caught at work."""
 PATIENCE = 300.0
 """Seconds after which something counts as stuck: generous, since other work may keep this machine busy."""
 
@@ -100,7 +102,7 @@ def test_what_is_dropped_is_held_in_memory_without_a_name(tmp_path: Path) -> Non
 
 def test_a_batch_is_stopped_killed_and_gone_on_with(tmp_path: Path) -> None:
     """Films that were dropped; the table at the end is the one of a run that was never disturbed."""
-    count = 400
+    count = 500
     folder = tmp_path / "films"
     for number in range(count):
         place = folder / ("COVID-19" if number % 2 else "normal")
@@ -110,7 +112,7 @@ def test_a_batch_is_stopped_killed_and_gone_on_with(tmp_path: Path) -> None:
         File(source.name, source.read()) for source in sorted(folder_sources(folder), key=lambda source: source.name)
     ]
     plain = tmp_path / "plain.csv"
-    run(folder_sources(folder), {MODEL: load(MODEL)}, plain, label_of=folder_label)
+    run(folder_sources(folder), {SLOW: load(SLOW)}, plain, label_of=folder_label)
 
     def begin(job: Job, uploads: Uploads | None) -> None:
         before = job.status().progress.done
@@ -118,7 +120,7 @@ def test_a_batch_is_stopped_killed_and_gone_on_with(tmp_path: Path) -> None:
         until(lambda: job.status().state is State.RUNNING and job.status().progress.done > before)
 
     with hold(dropped) as uploads:
-        job = create(Asked("films", (MODEL,), archives=uploads.names, folder_labels=True))
+        job = create(Asked("films", (SLOW,), archives=uploads.names, folder_labels=True))
         begin(job, uploads)
     assert worker_of(job).nice() == AWAY, "whoever waits for a single film goes first"
     job.want(Wish.STOP)
@@ -160,7 +162,7 @@ def test_single_films_are_answered_while_a_batch_runs_and_batches_take_turns(tmp
     content = film(1, 256)
     for number in range(3000):
         (folder / f"{number}.png").write_bytes(content)
-    first, second = (create(Asked("films", (MODEL,), str(folder))) for _ in range(2))
+    first, second = (create(Asked("films", (SLOW,), str(folder))) for _ in range(2))
     service = Service()
     first.start()
     until(lambda: first.status().progress.done > 0)

@@ -27,7 +27,7 @@ from cxrmodels.runtime import ENGINE_VARIABLE, on_openvino, store
 from cxrmodels.runtime.conversion import convert
 from cxrmodels.runtime.on_tensorflow import TensorFlowRuntime
 from cxrmodels.runtime.store import CACHE_VARIABLE
-from cxrmodels.zoo import SPECS, LoadedModel, ModelError, load, shipped
+from cxrmodels.zoo import LUNGS, SPECS, LoadedModel, ModelError, load, shipped
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = "two_conv_cnn"
@@ -158,7 +158,7 @@ print(sys.modules["openvino_telemetry"])
 
 
 def test_what_was_converted_once_needs_no_tensorflow() -> None:
-    for key in shipped():
+    for key in (*shipped(), LUNGS.key):
         Engine(load(key))
     done = subprocess.run(
         [sys.executable, "-c", _ANSWER_ALL], cwd=ROOT, capture_output=True, text=True, timeout=300, check=True

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import keras
+from typing import TYPE_CHECKING
 
 from cxrmodels.engine import Engine
 from cxrmodels.zoo import LoadedModel, ModelCard, ModelSpec
+
+if TYPE_CHECKING:
+    import keras
 
 
 def bare_card(spec: ModelSpec) -> ModelCard:

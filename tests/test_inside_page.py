@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cxrmodels.explain.excite import Excited, excite
@@ -19,6 +18,7 @@ from cxrmodels.lab.kept import keep, key_of
 from cxrmodels.lab.store import RUNS_VARIABLE
 from cxrmodels.service import Service
 from cxrmodels.zoo import read_card
+from tests.page_service import fresh_pages, shared_service
 from tests.test_lab_kept import CONFIG, ended
 from tests.test_pages import alts, answered, check, components, pick, started, words
 
@@ -27,23 +27,14 @@ PAGE = "pages/inside_a_cnn.py"
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Service]:
-    service = Service()
-    yield service
-    service._worker.shutdown(cancel_futures=True)
+    yield from shared_service()
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, warm: Service) -> Iterator[None]:
-    monkeypatch.delenv("CXRMODELS_DATA", raising=False)
-    monkeypatch.setattr("cxrmodels.ui.frame._look_ahead", lambda: None)
     # Only what a test asks for is loaded.
     monkeypatch.setattr(warm, "warm_up", lambda keys, then: None)
-    monkeypatch.setattr("cxrmodels.service.Service", lambda: warm)
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    yield
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    yield from fresh_pages(monkeypatch, warm)
 
 
 def opened(finding: str = "covid19") -> AppTest:

@@ -150,9 +150,8 @@ def test_eight_callers_at_once_get_what_one_gets(
             assert all(callers.map(caller, range(8)))
 
 
-def test_work_is_done_in_the_order_asked(
-    make: Callable[..., Service], films: list[Radiograph], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def predicted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Films that were predicted, by their hash, as it happens."""
     done: list[str] = []
 
     def noting(engine: Engine, film: Radiograph, prepared: np.ndarray) -> Any:
@@ -160,6 +159,13 @@ def test_work_is_done_in_the_order_asked(
         return predict(engine, film, prepared)
 
     monkeypatch.setattr(module, "predict", noting)
+    return done
+
+
+def test_work_is_done_in_the_order_asked(
+    make: Callable[..., Service], films: list[Radiograph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = predicted(monkeypatch)
     service, key = make(), shipped()[0]
     gate = threading.Event()
     service._worker.submit(gate.wait, WAIT)
@@ -332,13 +338,7 @@ def test_a_film_too_many_is_refused_in_a_plain_sentence_and_taken_later(
 def test_viewers_see_their_place_and_take_turns(
     make: Callable[..., Service], films: list[Radiograph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done: list[str] = []
-
-    def noting(engine: Engine, film: Radiograph, prepared: np.ndarray) -> Any:
-        done.append(film.sha256)
-        return predict(engine, film, prepared)
-
-    monkeypatch.setattr(module, "predict", noting)
+    done = predicted(monkeypatch)
     service, key, go_on = make(), shipped()[0], threading.Event()
     service._worker.submit(go_on.wait, WAIT)
     many, one = Viewer(service, "many films"), Viewer(service, "one film")

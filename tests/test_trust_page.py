@@ -9,7 +9,6 @@ from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cxrmodels import service as module
@@ -19,6 +18,7 @@ from cxrmodels.explain.steps import Steps
 from cxrmodels.phantom import phantom
 from cxrmodels.service import Service
 from cxrmodels.zoo import ModelError, shipped, spec
+from tests.page_service import fresh_pages, shared_service
 from tests.test_pages import alts, answered, check, pick, started, words
 
 PAGE = "pages/trust_a_heat_map.py"
@@ -27,21 +27,12 @@ WAIT = 120
 
 @pytest.fixture(scope="module")
 def warm() -> Iterator[Service]:
-    service = Service()
-    yield service
-    service.close()
+    yield from shared_service()
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch, warm: Service) -> Iterator[None]:
-    monkeypatch.delenv("CXRMODELS_DATA", raising=False)
-    monkeypatch.setattr("cxrmodels.ui.frame._look_ahead", lambda: None)
-    monkeypatch.setattr("cxrmodels.service.Service", lambda: warm)
-    st.cache_data.clear()
-    st.cache_resource.clear()
-    yield
-    st.cache_data.clear()
-    st.cache_resource.clear()
+    yield from fresh_pages(monkeypatch, warm)
 
 
 def opened(finding: str = "covid19") -> AppTest:

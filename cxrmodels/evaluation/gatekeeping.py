@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 
+from cxrmodels.evaluation.packed import csv_text, read_rows, write_packed
 from cxrmodels.gate import KEY, Rate, judge
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.zoo import weights_folder
@@ -73,14 +71,11 @@ class Judged:
 
 def write_judged(judged: Sequence[Judged], path: Path) -> None:
     """Write them as compressed CSV; equal ones give equal bytes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([one.name for one in fields(Judged)])
-    writer.writerows(
+    rows = (
         [int(cell) if isinstance(cell, bool) else cell for cell in astuple(one)]
         for one in sorted(judged, key=lambda one: (one.kind, one.source, one.picture))
     )
-    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+    write_packed(csv_text([one.name for one in fields(Judged)], rows), path)
 
 
 def read_judged(path: Path) -> list[Judged]:
@@ -90,9 +85,7 @@ def read_judged(path: Path) -> list[Judged]:
         OSError: it cannot be read, or is damaged.
         ValueError: it is not such a file.
     """
-    rows = csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))
-    if rows.fieldnames != [one.name for one in fields(Judged)]:
-        raise ValueError(f"{path.name} has the columns {rows.fieldnames}; it is no file of the gate's verdicts.")
+    rows = read_rows(path, [one.name for one in fields(Judged)], "the gate's verdicts")
     return [
         Judged(**{**row, "held_out": row["held_out"] == "1", "passed": row["passed"] == "1"})  # type: ignore[arg-type]
         for row in rows

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
@@ -13,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cxrmodels.evaluation.metrics import bootstrap_weights, estimate
+from cxrmodels.evaluation.packed import csv_text, read_rows, write_packed
 
 DICE_FILE = "dice.csv.gz"
 
@@ -40,13 +38,9 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def write_overlaps(overlaps: Sequence[Overlap], path: Path) -> None:
     """Write them as compressed CSV; equal ones give equal bytes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Overlap)])
-    for one in sorted(overlaps, key=lambda one: (one.left_out, one.image_id)):
-        *words, value = astuple(one)
-        writer.writerow([*words, f"{value:.4f}"])
-    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+    rows = (astuple(one) for one in sorted(overlaps, key=lambda one: (one.left_out, one.image_id)))
+    header = [field.name for field in fields(Overlap)]
+    write_packed(csv_text(header, ([*words, f"{value:.4f}"] for *words, value in rows)), path)
 
 
 def read_overlaps(path: Path) -> list[Overlap]:
@@ -56,9 +50,7 @@ def read_overlaps(path: Path) -> list[Overlap]:
         OSError: it cannot be read, or is damaged.
         ValueError: it is not such a file.
     """
-    rows = csv.DictReader(io.StringIO(gzip.decompress(path.read_bytes()).decode()))
-    if rows.fieldnames != [field.name for field in fields(Overlap)]:
-        raise ValueError(f"{path.name} has the columns {rows.fieldnames}; it is no file of Dice coefficients.")
+    rows = read_rows(path, [field.name for field in fields(Overlap)], "Dice coefficients")
     return [Overlap(**{**row, "dice": float(row["dice"])}) for row in rows]  # type: ignore[arg-type]
 
 

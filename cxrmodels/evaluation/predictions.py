@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import numpy as np
 from scipy.special import softmax
 
 from cxrmodels.datasets.manifest import Film
+from cxrmodels.evaluation.packed import csv_text, read_packed, write_packed
 from cxrmodels.findings import TITLES, index_of
 
 _WORDS = ("image_id", "source", "split", "group_id", "finding", "age_group", "view")
@@ -114,9 +113,6 @@ def joined(parts: Sequence[Evaluation]) -> Evaluation:
 
 def predictions_csv(evaluation: Evaluation) -> str:
     """Predictions as CSV; uncompressed, the content of a predictions file. `submitted.read_submission` reads it too."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(f"logit_{finding}" for finding in evaluation.findings)])
     strings = zip(
         evaluation.image_ids,
         evaluation.sources,
@@ -129,14 +125,16 @@ def predictions_csv(evaluation: Evaluation) -> str:
         evaluation.heights,
         strict=True,
     )
-    for words, exposure, row in zip(strings, evaluation.exposures, evaluation.logits, strict=True):
-        writer.writerow([*words, f"{exposure:.3f}", *(f"{value:.4f}" for value in row)])
-    return text.getvalue()
+    rows = (
+        [*words, f"{exposure:.3f}", *(f"{value:.4f}" for value in row)]
+        for words, exposure, row in zip(strings, evaluation.exposures, evaluation.logits, strict=True)
+    )
+    return csv_text([*_COLUMNS, *(f"logit_{finding}" for finding in evaluation.findings)], rows)
 
 
 def write_predictions(evaluation: Evaluation, path: Path) -> None:
     """Write a predictions file. Equal predictions give equal bytes: the gzip header carries no time."""
-    path.write_bytes(gzip.compress(predictions_csv(evaluation).encode(), mtime=0))
+    write_packed(predictions_csv(evaluation), path)
 
 
 def read_predictions(path: Path) -> Evaluation:
@@ -146,7 +144,7 @@ def read_predictions(path: Path) -> Evaluation:
         PredictionsError: missing, damaged, or a cell is not what its column asks for.
     """
     try:
-        text = gzip.decompress(path.read_bytes()).decode()
+        text = read_packed(path)
     except FileNotFoundError:
         raise PredictionsError(f"There is no {path.name} in {path.parent.name}.") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:

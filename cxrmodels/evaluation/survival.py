@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
-import io
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cxrmodels.evaluation.metrics import Estimate, bootstrap_weights, recalls
+from cxrmodels.evaluation.packed import csv_text, read_packed, write_packed
 
 SHORTCUTS_FILE = "shortcuts.csv.gz"
 """In a model's folder: what it named on changed films."""
@@ -98,12 +97,8 @@ def _estimate(values: np.ndarray) -> Estimate:
 
 def write_named(named: Named, path: Path) -> None:
     """Write what was named. Equal answers give equal bytes."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_ABOUT, *named.answers])
-    for row in zip(named.image_ids, named.groups, named.labels, *named.answers.values(), strict=True):
-        writer.writerow([named.weights_sha256, *row])
-    path.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+    rows = zip(named.image_ids, named.groups, named.labels, *named.answers.values(), strict=True)
+    write_packed(csv_text([*_ABOUT, *named.answers], ([named.weights_sha256, *row] for row in rows)), path)
 
 
 def read_named(path: Path) -> Named:
@@ -114,7 +109,7 @@ def read_named(path: Path) -> Named:
     """
     name = f"{path.parent.name}/{path.name}"
     try:
-        rows = list(csv.reader(gzip.decompress(path.read_bytes()).decode().splitlines()))
+        rows = list(csv.reader(read_packed(path).splitlines()))
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise SurvivalError(f"{name} cannot be read ({type(error).__name__}). Restore it, or measure again.") from error
     header, body = (rows[0], rows[1:]) if rows else ([], [])

@@ -317,8 +317,12 @@ def _board(film: ChosenFilm, polling: bool) -> None:
         for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
             with column, st.container(border=True, key=f"card_{key}"):
                 _card(film, key, state, choice, pixels)
-    _together(state, choice, pixels)
-    _downloads(film, state, choice, pixels, last=not state.waiting and not first)
+    # A place of its own for each: what comes above late would move the buttons: they would be there twice.
+    together, downloads = st.container(), st.container()
+    with together:
+        _together(state, choice, pixels)
+    with downloads:
+        _downloads(film, state, choice, pixels, last=not state.waiting and not first)
     if first:
         st.session_state[_COMPARED] = maps
         st.rerun()

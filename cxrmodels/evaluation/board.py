@@ -17,7 +17,7 @@ import numpy as np
 from cxrmodels import models
 from cxrmodels.evaluation.curves import Curve, precision_recall, roc, thresholds
 from cxrmodels.evaluation.failures import SourceCheck, source_check
-from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate, Figures, figures
+from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate, Figures, figures, leading_figure
 from cxrmodels.evaluation.predictions import Evaluation, PredictionsError, read_predictions
 from cxrmodels.evaluation.questions import QUESTIONS, Answers, Question, answer, refusal, restricted, shared_films
 from cxrmodels.evaluation.submitted import Submission
@@ -279,9 +279,9 @@ def measured(one: Contender, question: Question, films: Films, threshold: float)
     Raises:
         CannotAnswer: its findings do not allow it.
     """
-    asked, memory = _asked(one, question, films), one.memory
-    answers = memory.recall(("answers", asked), lambda: answer(question, select(one, films), one.temperature))
+    asked, memory, answers = _asked(one, question, films), one.memory, _answers(one, question, films)
     base = memory.recall(("figures", asked), lambda: figures(answers, resamples=RESAMPLES, seed=SEED))
+    memory.recall(("leading", asked), lambda: base.estimates[headline(question)])
     if threshold == _BASE:
         return answers, base
     found = memory.recall(
@@ -289,6 +289,21 @@ def measured(one: Contender, question: Question, films: Films, threshold: float)
         lambda: figures(answers, threshold, resamples=RESAMPLES, seed=SEED, known=base),
     )
     return answers, found
+
+
+def _answers(one: Contender, question: Question, films: Films) -> Answers:
+    name = ("answers", _asked(one, question, films))
+    return one.memory.recall(name, lambda: answer(question, select(one, films), one.temperature))
+
+
+def leading(one: Contender, question: Question, films: Films) -> Estimate | None:
+    """A contender's headline figure on films, without the others; asked again, the same at once.
+
+    Raises:
+        CannotAnswer: its findings do not allow it.
+    """
+    asked, memory, answers = _asked(one, question, films), one.memory, _answers(one, question, films)
+    return memory.recall(("leading", asked), lambda: leading_figure(answers, resamples=RESAMPLES, seed=SEED))
 
 
 def _asked(one: Contender, question: Question, films: Films) -> Hashable:
@@ -342,10 +357,7 @@ def compare_on(
         answers, found = measured(one, question, films, level)
         if not len(answers):
             return f"It has no {films.words()} with an answer to this question."
-        apart = {
-            where: measured(one, question, replace(films, where=where), _BASE)[1].estimates[name]
-            for where in (SEEN, UNSEEN)
-        }
+        apart = {where: leading(one, question, replace(films, where=where)) for where in (SEEN, UNSEEN)}
         here = set(np.unique(answers.films.sources).tolist())
         learnt_here = tuple(sorted(here & set(one.training_sources)))
         return Standing(one, answers, found, level, apart[SEEN], apart[UNSEEN], learnt_here)
@@ -389,7 +401,7 @@ def _ranked(standings: Sequence[Standing], question: Question, films: Films) -> 
             return replace(standing, ranked=standing.figures.estimates[name])
         found = one.memory.recall(
             ("shared", _asked(one, question, films), digest),
-            lambda: figures(restricted(standing.answers, shared), resamples=RESAMPLES, seed=SEED).estimates[name],
+            lambda: leading_figure(restricted(standing.answers, shared), resamples=RESAMPLES, seed=SEED),
         )
         return replace(standing, ranked=found)
 

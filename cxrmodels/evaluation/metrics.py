@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import pairwise
 from threading import Lock
 from typing import Any
 
@@ -21,7 +22,7 @@ SEEN, UNSEEN = "test films of seen sources", "films of unseen sources"
 
 BINS = 15
 _MOST_WEIGHTS = 2**25
-_BLOCK = 64
+_DRAWS = 2**19
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,12 @@ def bootstrap_weights(
     count = int(member.max()) + 1 if len(member) else 1
     rng = np.random.default_rng(seed)
     drawn = np.empty((resamples, count), dtype)
-    for row in drawn:  # counted draws: four times as fast as NumPy's multinomial
-        row[:] = np.bincount(rng.integers(0, count, count, np.int32), minlength=count)
+    # Counted draws, many rows at once: far faster than NumPy's multinomial, and than a row at a time.
+    together = max(1, _DRAWS // count)
+    for at in range(0, resamples, together):
+        rows = drawn[at : at + together]
+        which = rng.integers(0, count, rows.shape, np.int32) + np.arange(len(rows), dtype=np.int32)[:, None] * count
+        rows[:] = np.bincount(which.ravel(), minlength=rows.size).reshape(rows.shape)
     weights = np.ones((len(groups), resamples + 1), dtype)
     weights[:, 1:] = np.ascontiguousarray(drawn.T)[member]
     return weights.T
@@ -105,41 +110,71 @@ def recalls(weights: np.ndarray, y_true: np.ndarray, y_pred: np.ndarray, classes
     return np.stack(columns, axis=1)
 
 
-def _ranked(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _summed(weights: np.ndarray, films: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Summed weights of the pieces of `films` that begin at `starts`: (pieces, resamples + 1).
+
+    A sparse product reads each film's weights once, where they lie: ten times as fast as gathering and adding them.
+    """
+    from scipy.sparse import csr_array
+
+    ones, bounds = np.ones(len(films), weights.dtype), np.r_[starts, len(films)]
+    pieces: np.ndarray = csr_array((ones, films, bounds), shape=(len(starts), weights.shape[1])) @ weights.T
+    return pieces
+
+
+def _accumulate(rows: np.ndarray) -> None:
+    """Add to each row all rows before it, in place. Several times as fast as NumPy's own sum down columns."""
+    for before, row in pairwise(rows):
+        np.add(row, before, out=row)
+
+
+def _ranked(
+    weights: np.ndarray, positive: np.ndarray, score: np.ndarray, precision: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Area under the ROC curve and average precision for every row of weights, each (resamples + 1,).
 
-    One walk down the ranking serves both. Each positive film adds its weight times the negative films below it
-    (films tied with it counting half) to the one, times the precision at its score to the other. NaN where a class
-    is missing.
+    Down the ranking, each positive film adds its weight times the negative films below it (films tied with it counting
+    half) to the one, times the precision at its score to the other. NaN where a class is missing.
+
+    Neighbours of one class make a run, and the area asks for the weight of whole runs only: of a model that tells the
+    classes apart there are few. Where both classes have a score, they make two runs of their own, the positive first.
+
+    Args:
+        precision: whether the average precision, which takes most of the time, is wanted; NaN where not.
     """
-    areas = np.full((2, len(weights)), np.nan, weights.dtype)
+    area, mean_precision = np.full((2, len(weights)), np.nan, weights.dtype)
     if not positive.any() or positive.all():
-        return areas[0], areas[1]
-    order = np.argsort(-score, kind="stable")
+        return area, mean_precision
+    order = np.lexsort((~positive, -score))
     hit = positive[order]
-    starts = np.flatnonzero(np.r_[True, np.diff(score[order]) < 0])
-    ends = np.r_[starts[1:], len(order)]
-    # Nothing is added where no positive film stands: only such levels of the score are looked at.
-    level = np.add.reduceat(hit, starts) > 0
-    starts, ends = starts[level], ends[level]
-    positives = order[hit]
-    first = np.searchsorted(np.flatnonzero(hit), starts)
-    films = weights.T
-    above = np.zeros((len(order) + 1, _BLOCK), weights.dtype)
-    # A block of resamples at a time, so that the running sums stay in the processor's cache: three times as fast.
-    for at in range(0, len(weights), _BLOCK):
-        block = slice(at, at + _BLOCK)
-        own = np.add.reduceat(films[positives, block], first, axis=0)
-        passed = above[:, : own.shape[1]]
-        np.add.accumulate(films[order, block], axis=0, out=passed[1:])
-        found, called = own.cumsum(0), passed[ends]
-        total = found[-1]
-        rest = passed[-1] - total
-        false_alarms = (called + passed[starts] + own) / 2 - found
-        areas[0, block] = _ratio(np.einsum("ij,ij->j", own, rest - false_alarms), total * rest)
-        precision = found / np.maximum(called, 1)
-        areas[1, block] = np.where(rest > 0, _ratio(np.einsum("ij,ij->j", own, precision), total), np.nan)
-    return areas[0], areas[1]
+    begins = np.r_[True, np.diff(score[order]) != 0]
+    level = np.cumsum(begins) - 1
+    tied = ((np.bincount(level, hit) > 0) & (np.bincount(level, ~hit) > 0))[level]
+    runs = np.r_[True, hit[1:] != hit[:-1]] | (begins & (tied | np.r_[False, tied[:-1]]))
+    starts = np.flatnonzero(runs)
+    sums, own = _summed(weights, order, starts), hit[starts]
+    # Negative films in the first so many negative runs, and how many such runs stand above each film.
+    passed = np.zeros((int((~own).sum()) + 1, len(weights)), weights.dtype)
+    passed[1:] = sums[~own]
+    _accumulate(passed)
+    above = np.cumsum(~own)[np.cumsum(runs) - 1] - ~hit
+    found = sums[own]
+    false_alarms = passed[above[starts][own]]
+    halved = tied[starts][own]
+    false_alarms[halved] = (false_alarms[halved] + passed[above[starts][own][halved] + 1]) / 2
+    total, rest = found.sum(0), passed[-1]
+    area = _ratio(np.einsum("ij,ij->j", found, rest - false_alarms), total * rest)
+    if not precision:
+        return area, mean_precision
+    at = np.flatnonzero(hit)
+    firsts = np.flatnonzero(np.r_[True, np.diff(level[at]) != 0])
+    found = _summed(weights, order[at], firsts)
+    up_to = (above + tied)[at[firsts]]
+    precise = found.copy()
+    _accumulate(precise)
+    precise /= np.maximum(passed[up_to] + precise, 1)
+    mean_precision = np.einsum("ij,ij->j", found, precise)
+    return area, np.where(rest > 0, _ratio(mean_precision, total), np.nan)
 
 
 def auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -150,7 +185,7 @@ def auc(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndar
         positive: bool (N,).
         score: float (N,), higher means positive.
     """
-    return _ranked(weights, positive, score)[0]
+    return _ranked(weights, positive, score, precision=False)[0]
 
 
 def average_precision(weights: np.ndarray, positive: np.ndarray, score: np.ndarray) -> np.ndarray:
@@ -397,6 +432,16 @@ def figures(
         {name: estimate(of_rows) for name, of_rows in values.items()},
         _confusion(y_true, y_pred, classes),
     )
+
+
+def leading_figure(answers: Answers, *, resamples: int = 2000, seed: int = 0) -> Estimate | None:
+    """The one figure that models are ranked by, as `figures` has it, in a fraction of the time: `auc` of two classes,
+    `balanced_accuracy` of more."""
+    weights = shared_weights(answers.films.groups, resamples, seed)
+    if answers.question.positive is not None:
+        return estimate(auc(weights, answers.positive(), answers.score()))
+    classes = range(len(answers.question.classes))
+    return estimate(np.mean(recalls(weights, answers.y_true, answers.called(), classes), axis=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,22 +95,39 @@ class Rate:
     high: float
 
 
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(shares / shares.sum(-1, keepdims=True))
+
+
+def _odds(logits: np.ndarray) -> np.ndarray:
+    """Log odds of the first class, (..., K) -> (...), at most 20 either way: what is surer than that is no surer."""
+    highest = logits[..., 1:].max(-1)
+    rest = highest + np.log(np.exp(logits[..., 1:] - highest[..., None]).sum(-1))
+    return np.clip(logits[..., 0] - rest, -20, 20)
+
+
 @dataclass(frozen=True, slots=True)
 class Numbers:
     """What the gate has learnt, about the F numbers of `layout.describe_aligned` and the K = 6 `CLASSES`.
 
     Attributes:
         mean, spread: float32 (F,), of all pictures.
-        weights, bias: float32 (F, K) and (K,): a logistic regression on the standardised numbers.
+        linear, constant: float32 (F, K) and (K,): a logistic regression on the standardised numbers.
+        inner, shift: float32 (E, F, H) and (E, 1, H), of the hidden units, rectified, of E small networks on the same.
+        weights, bias: float32 (E, H, K) and (E, 1, K), of their outputs.
         middle, width: float32 (F,), of frontal films.
         ways: float32 (F, D): what frontal films differ by; scaled so that each way's coordinate has variance one.
         leftover: the mean squared rest that these ways do not explain, of frontal films.
-        scale: float32 (4,): weights of frontal against the rest, of the logarithms of the distance along and across the
-            ways, and a constant; together they give the score.
+        scale: float32 (5,): weights of the four kinds of evidence, and a constant; together they give the score.
     """
 
     mean: np.ndarray
     spread: np.ndarray
+    linear: np.ndarray
+    constant: np.ndarray
+    inner: np.ndarray
+    shift: np.ndarray
     weights: np.ndarray
     bias: np.ndarray
     middle: np.ndarray
@@ -126,26 +143,25 @@ class Numbers:
             described: float32 (N, F).
 
         Returns:
-            Probabilities (N, K); and (N, 3): log odds of frontal, log of the distance along the ways and across them,
-            both 0 for a usual frontal film.
+            Probabilities (N, K), the mean of the networks'; and (N, 4): log odds of frontal by the networks, in the
+            mean, and by the regression; log of the distance along the ways and across them, both 0 for a usual frontal
+            film.
         """
         limit = _CLIP * self.spread
         near = np.clip(described - self.mean, -limit, limit) / self.spread
-        logits = near @ self.weights + self.bias
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        probabilities = odds / odds.sum(1, keepdims=True)
-        rest = np.maximum(1 - probabilities[:, 0], 1e-12)
+        logits = np.maximum(near @ self.inner + self.shift, 0) @ self.weights + self.bias
+        odds = np.stack([_odds(logits).mean(0), _odds(near @ self.linear + self.constant)], 1)
         away = (described - self.middle) / self.width
         along = (away @ self.ways) ** 2
         # The ways are orthogonal but for their scale: what they explain is taken off before the rest is measured.
         lengths = (self.ways**2).sum(0)
         across = np.maximum((away**2).sum(1) - (along / lengths).sum(1), 1e-6) / self.leftover
         distances = np.log(along.mean(1) + 1e-6), np.log(across + 1e-6)
-        return probabilities, np.stack([np.log(probabilities[:, 0] + 1e-12) - np.log(rest), *distances], 1)
+        return _softmax(logits).mean(0), np.concatenate([odds, np.stack(distances, 1)], 1)
 
     def score(self, evidence: np.ndarray) -> np.ndarray:
-        """Evidence (N, 3) -> (N,), the higher the more like a frontal film."""
-        return evidence @ self.scale[:3] + self.scale[3]
+        """Evidence (N, 4) -> (N,), the higher the more like a frontal film."""
+        return evidence @ self.scale[:-1] + self.scale[-1]
 
 
 def _damaged(what: str) -> ModelError:
@@ -255,7 +271,7 @@ def _reason(probabilities: np.ndarray, evidence: np.ndarray) -> str:
     turned = 1 + int(probabilities[1:-1].argmax())
     if probabilities[turned] > _NAMED:
         return f"{_MEANS[CLASSES[turned]]} ({probabilities[turned]:.0%} sure)."
-    further = float(np.exp(max(evidence[1:]) / 2))
+    further = float(np.exp(max(evidence[2:]) / 2))
     return (
         f"{_MEANS['other']}: by its light, dark and edges it is {probabilities[0]:.0%} likely to be one, and "
         f"{further:.1f} times as far from the usual as frontal films are in the mean."

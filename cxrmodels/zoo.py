@@ -138,7 +138,7 @@ _ALL = (
         feature_layer="block14_sepconv2_act",
         paper="Prediction of multi-lung disease (names it among four deep architectures)",
         paper_figures="none stated for this network",
-        departures="Trained whole from fresh weights, on 96 px films first; served at 128 px, not 224.",
+        departures="Trained whole from fresh weights, on 72 px films first; served at 128 px, not 224.",
     ),
     ModelSpec(
         key="darkcovidnet",

@@ -20,13 +20,13 @@ from cxrmodels.datasets.manifest import COLUMNS, Film, data_hash, read_manifest
 from cxrmodels.evaluation.cards import describe, recompute
 from cxrmodels.evaluation.predictions import read_predictions
 from cxrmodels.inference import network_input
-from cxrmodels.networks import build
+from cxrmodels.networks import NORMALISED, build, folded
 from cxrmodels.phantom import phantom
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training import ship
 from cxrmodels.training.augment import AUGMENTATIONS, augment, augment_with_mask
 from cxrmodels.training.films import LabelledFilms, TrainingBatches, answerable, balanced_order, load_films
-from cxrmodels.training.fit import EpochReport, fit
+from cxrmodels.training.fit import EpochReport, fit, validate
 from cxrmodels.training.initial import carry_weights
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
@@ -383,6 +383,37 @@ def test_mixed_precision_learns_and_gives_a_float32_network(drawn: Path, tmp_pat
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     assert {weight.dtype for weight in network.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32", "the setting must not stay"
+
+
+@pytest.mark.parametrize("network", NORMALISED)
+def test_what_learnt_with_batch_normalisation_answers_alike_without(network: str) -> None:
+    trained, plain = build(network, 128, 3, 2, normalised=True), build(network, 128, 3, 2)
+    rng = np.random.default_rng(0)
+    for layer in trained.layers:
+        if layer.name.endswith("_bn"):
+            layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+    films = rng.random((3, 128, 128, 3), np.float32)
+    expected = keras.ops.convert_to_numpy(trained(films, training=False))
+    assert np.ptp(expected, axis=0).min() > 0
+    answers = keras.ops.convert_to_numpy(folded(trained, plain)(films))
+    np.testing.assert_allclose(answers, expected, atol=1e-4)
+
+
+def test_a_network_without_batch_normalisation_learns_with_it(drawn: Path, tmp_path: Path) -> None:
+    small = replace(SPECS["vgg16"], input_size=128)
+    recipe = replace(TINY, stages=(Stage(128, 1, 1e-3),), normalised=True)
+    reports: list[EpochReport] = []
+    training, validation = splits(drawn)
+    network, _ = fit(small, recipe, training, validation, seed=0, folder=tmp_path, report=reports.append)
+    assert [layer.name for layer in network.layers] == [layer.name for layer in build("vgg16", 128, 3, 2).layers]
+    held_out = load_films(validation, small, 128)
+    loss, _ = validate(network, held_out.images, held_out.labels, 3)
+    assert loss == pytest.approx(reports[-1].validation_loss, abs=1e-4), "what was measured is what is kept"
+
+
+def test_there_is_none_for_a_network_that_has_its_own() -> None:
+    with pytest.raises(KeyError, match=r"resnet50.*expected one of vgg16"):
+        build("resnet50", 96, 3, 2, normalised=True)
 
 
 def test_another_training_may_not_go_on(drawn: Path, tmp_path: Path) -> None:

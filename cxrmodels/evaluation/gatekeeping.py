@@ -33,6 +33,7 @@ TITLES = {
     "leaves": "piles of discs and boxes",
     "noise_of_nature": "noise",
     "shades": "all but blank pictures",
+    "cross_section": "drawn cross sections of bodies",
     "text_page": "text",
     "drawing": "drawings",
     "chart": "charts",

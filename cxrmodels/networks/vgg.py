@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from keras import Model, layers
+from collections.abc import Callable
 
-from cxrmodels.networks._blocks import film_input, logits, network
+from keras import KerasTensor, Model, layers
+
+from cxrmodels.networks._blocks import conv_bn, film_input, logits, network
 
 
 def vgg16(size: int, channels: int, outputs: int) -> Model:
@@ -17,19 +19,27 @@ def vgg16(size: int, channels: int, outputs: int) -> Model:
         channels: 1 or 3 (papers: 3).
         outputs: number of findings (papers: 2).
     """
+    return _vgg16(size, channels, outputs, _plain)
+
+
+def vgg16_normalised(size: int, channels: int, outputs: int) -> Model:
+    """`vgg16` with batch normalisation after each convolution: what learns in its place, see `networks.folded`."""
+    return _vgg16(size, channels, outputs, lambda x, name, filters: conv_bn(x, name, filters, 3, use_bias=True))
+
+
+def _plain(x: KerasTensor, name: str, filters: int) -> KerasTensor:
+    # Thirteen layers without normalisation: from Keras' default kernels the signal would fade on its way.
+    return layers.Conv2D(filters, 3, padding="same", activation="relu", kernel_initializer="he_normal", name=name)(x)
+
+
+def _vgg16(
+    size: int, channels: int, outputs: int, convolution: Callable[[KerasTensor, str, int], KerasTensor]
+) -> Model:
     film = film_input(size, channels)
     x = film
     for block, (filters, convolutions) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
         for number in range(1, convolutions + 1):
-            # Thirteen layers without normalisation: from Keras' default kernels the signal would fade on its way.
-            x = layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                activation="relu",
-                kernel_initializer="he_normal",
-                name=f"block{block}_conv{number}",
-            )(x)
+            x = convolution(x, f"block{block}_conv{number}", filters)
         x = layers.MaxPooling2D(2, name=f"block{block}_pool")(x)
     x = layers.AveragePooling2D(4, name="pooling")(x)
     x = layers.Flatten(name="flatten")(x)

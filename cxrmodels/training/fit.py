@@ -17,10 +17,10 @@ import numpy as np
 from scipy.special import log_softmax
 
 from cxrmodels.datasets.manifest import Film, data_hash
-from cxrmodels.networks import build
-from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
+from cxrmodels.networks import build, folded
+from cxrmodels.training.films import LabelledFilms, TrainingBatches, load_films, predict_logits
 from cxrmodels.training.initial import carry_weights, first_weights
-from cxrmodels.training.recipes import Recipe, Stage
+from cxrmodels.training.recipes import FRESH, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 
 
@@ -75,7 +75,7 @@ def _reseed(network: keras.Model, *numbers: int) -> None:
             generator.state.assign(keras.ops.convert_to_tensor([int(seed), 0], generator.state.dtype))
 
 
-def _validate(network: keras.Model, images: np.ndarray, labels: np.ndarray, channels: int) -> tuple[float, float]:
+def validate(network: keras.Model, images: np.ndarray, labels: np.ndarray, channels: int) -> tuple[float, float]:
     """Cross-entropy and accuracy, each class weighing alike: what balanced training aims at."""
     logits = predict_logits(network, images, channels)
     losses = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
@@ -157,14 +157,37 @@ def _same_so_far(state: dict[str, Any], recipe: Recipe) -> bool:
     return bool(state["stages"] == [asdict(stage) for stage in done])
 
 
+def _normalised(recipe: Recipe) -> bool:
+    return recipe.normalised and recipe.init == FRESH
+
+
 def _build(spec: ModelSpec, recipe: Recipe, size: int) -> keras.Model:
     """The network in the recipe's precision. Keras keeps that setting by thread: it goes back at once."""
     usual = keras.config.dtype_policy()
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        return build(spec.network, size, spec.channels, len(spec.findings))
+        return build(spec.network, size, spec.channels, len(spec.findings), normalised=_normalised(recipe))
     finally:
         keras.config.set_dtype_policy(usual)
+
+
+def _batches(
+    films: LabelledFilms, spec: ModelSpec, recipe: Recipe, number: int, epoch: int, seed: int
+) -> TrainingBatches:
+    """The batches of an epoch of the stage of this number."""
+    return TrainingBatches(
+        films,
+        outputs=len(spec.findings),
+        channels=spec.channels,
+        batch_size=recipe.batch_size,
+        strength=recipe.stages[number].augmentation,
+        augmentation=recipe.augmentation,
+        even_sources=recipe.even_sources,
+        seed=seed + 1000 * number,
+        epoch=epoch,
+        workers=2,
+        max_queue_size=8,
+    )
 
 
 def fit(
@@ -252,22 +275,10 @@ def fit(
             )
         for epoch in range(state["epoch"], stage.epochs):
             started = time.monotonic()
-            batches = TrainingBatches(
-                films,
-                outputs=outputs,
-                channels=spec.channels,
-                batch_size=recipe.batch_size,
-                strength=stage.augmentation,
-                augmentation=recipe.augmentation,
-                even_sources=recipe.even_sources,
-                seed=seed + 1000 * number,
-                epoch=epoch,
-                workers=2,
-                max_queue_size=8,
-            )
+            batches = _batches(films, spec, recipe, number, epoch, seed)
             _reseed(network, seed, number, epoch)
             history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
-            loss, accuracy = _validate(network, held_out.images, held_out.labels, spec.channels)
+            loss, accuracy = validate(network, held_out.images, held_out.labels, spec.channels)
             seconds = time.monotonic() - started
             this = EpochReport(
                 number,
@@ -291,6 +302,9 @@ def fit(
             }
             checkpoint.write(network, state, best=better)
             report(this)
-    final = build(spec.network, spec.input_size, spec.channels, outputs)
-    final.load_weights(checkpoint.best)
+    learnt = build(spec.network, spec.input_size, spec.channels, outputs, normalised=_normalised(recipe))
+    learnt.load_weights(checkpoint.best)
+    final = (
+        folded(learnt, build(spec.network, spec.input_size, spec.channels, outputs)) if _normalised(recipe) else learnt
+    )
     return final, float(state["seconds"])

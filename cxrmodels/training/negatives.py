@@ -188,6 +188,47 @@ def noise_of_nature(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(255 * (cloud - low) / (high - low), 0, 255).astype(np.uint8)
 
 
+def cross_section(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A body cut across at the height of the lungs, as computed tomography shows it, drawn: a body wall with ribs, two
+    lungs with vessels, what lies between them, a spine, at times the table under it and shadows in the lungs."""
+    size = film.shape[0]
+    wide, high = size * rng.uniform(0.38, 0.49), size * rng.uniform(0.26, 0.4)
+    centre = size / 2 + size * rng.uniform(-0.04, 0.04, 2)
+    tissue, bone, air = (int(rng.integers(*span)) for span in ((120, 235), (215, 256), (0, 90)))
+    page = Image.new("L", (size, size), int(rng.choice((0, 0, air))))
+    draw = ImageDraw.Draw(page)
+
+    def oval(x: float, y: float, across: float, down: float, grey: int) -> None:
+        """Around a place given in halves of the body, from its middle."""
+        left, top = centre[0] + (x - across) * wide, centre[1] + (y - down) * high
+        draw.ellipse((left, top, left + 2 * across * wide, top + 2 * down * high), fill=grey)
+
+    if rng.random() < 0.6:
+        box = (centre[0] - wide, centre[1] - high, centre[0] + wide, centre[1] + 1.35 * high)
+        draw.arc(box, 20, 160, fill=int(rng.integers(60, 200)), width=int(rng.integers(1, 4)))
+    oval(0, 0, 1, 1, tissue - int(rng.integers(0, 60)))
+    oval(0, 0, 0.9, 0.88, tissue)
+    for angle in np.linspace(0, 2 * np.pi, int(rng.integers(8, 16)), endpoint=False) + rng.uniform(0, 1):
+        oval(0.86 * np.cos(angle), 0.84 * np.sin(angle), 0.05, 0.04, bone)
+    for side in (-1, 1):
+        across, down = rng.uniform(0.28, 0.36), rng.uniform(0.5, 0.72)
+        place = side * rng.uniform(0.42, 0.5), rng.uniform(-0.08, 0.12)
+        oval(*place, across, down, air)
+        for _ in range(int(rng.integers(5, 30))):
+            turn, far, dot = rng.uniform(0, 2 * np.pi), np.sqrt(rng.random()), rng.uniform(0.008, 0.04)
+            at = place[0] + 0.9 * far * across * np.cos(turn), place[1] + 0.9 * far * down * np.sin(turn)
+            oval(*at, dot, dot * wide / high, int(rng.integers(air, tissue)))
+        for _ in range(int(rng.integers(0, 4))):
+            at = place[0] + side * across * rng.uniform(0, 0.7), place[1] + down * rng.uniform(-0.6, 0.7)
+            oval(*at, rng.uniform(0.05, 0.16), rng.uniform(0.05, 0.16), (air + tissue) // 2)
+    oval(rng.uniform(-0.15, 0.15), rng.uniform(-0.3, 0), rng.uniform(0.12, 0.32), rng.uniform(0.25, 0.45), tissue)
+    oval(0, 0.62, 0.14, 0.16, bone)
+    oval(0, 0.78, 0.05, 0.06, tissue)
+    noisy = np.asarray(page, np.float32) + rng.normal(0, rng.uniform(1, 9), (size, size))
+    soft = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
+    return np.asarray(soft.filter(ImageFilter.GaussianBlur(rng.uniform(0.4, 1.4))))
+
+
 def shades(film: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """All but blank: one grey or a slow shade, some grain, at times a spot."""
     size = film.shape[0]
@@ -221,6 +262,7 @@ BUILT_WITH: dict[str, Kind] = {
     "leaves": leaves,
     "noise_of_nature": noise_of_nature,
     "shades": shades,
+    "cross_section": cross_section,
 }
 """Kinds that the gate is built with."""
 

@@ -44,6 +44,8 @@ class Recipe:
         even_sources: draw the sources of a finding more evenly than they come, so that finding and source go together
             less.
         init: what the first weights are: see `initial.first_weights`. Fresh ones unless given.
+        normalised: whether a network with batch normalisation learns in the place of one without, which gets what was
+            learnt at the end: see `networks.folded`. Only from fresh weights.
     """
 
     stages: tuple[Stage, ...]
@@ -56,6 +58,7 @@ class Recipe:
     sources: tuple[str, ...] = ()
     even_sources: bool = False
     init: str = FRESH
+    normalised: bool = False
 
 
 RECIPES: dict[str, Recipe] = {
@@ -65,16 +68,14 @@ RECIPES: dict[str, Recipe] = {
         (Stage(128, 9, 1e-3, 0.3), Stage(224, 3, 5e-4, 0.3), Stage(224, 3, 4e-4, 0.2), Stage(224, 6, 5e-4, 0.4)),
         weight_decay=2e-2,
     ),
-    "vgg16": Recipe((Stage(128, 5, 2e-4, 0.3),), batch_size=16, precision="mixed_bfloat16"),
+    "vgg16": Recipe((Stage(128, 4, 1e-3, 0.3),), weight_decay=2e-2, precision="mixed_bfloat16", normalised=True),
     "resnet50": Recipe(
         (Stage(96, 5, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
     ),
     "inception_v3": Recipe(
         (Stage(96, 5, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
     ),
-    "xception": Recipe(
-        (Stage(96, 4, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
-    ),
+    "xception": Recipe((Stage(72, 4, 1e-3, 0.3), Stage(128, 1, 4e-4, 0.3)), weight_decay=2e-2),
     "darkcovidnet": Recipe((Stage(128, 5, 1e-3, 0.3), Stage(256, 2, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe(
         (Stage(128, 12, 2e-3, 0.5), Stage(192, 3, 5e-4, 0.5)),

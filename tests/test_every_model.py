@@ -57,6 +57,7 @@ MUST_SHIP = (
     "mobilenet_v3",
     "resnet50",
     "inception_v3",
+    "xception",
     "darkcovidnet",
     "lung_aware",
 )

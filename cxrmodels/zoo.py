@@ -96,8 +96,8 @@ _ALL = (
         feature_layer="block5_conv3",
         paper="Manapure et al., Detecting COVID-19 in X-ray images with Keras, TensorFlow and deep learning",
         paper_figures="accuracy 0.90, sensitivity 1.00, specificity 0.80 on 10 films",
-        departures="Trained whole from fresh weights, and served at 128 px; the papers froze an ImageNet body at "
-        "224 px.",
+        departures="Trained whole from fresh weights, with batch normalisation that the convolutions took over at its "
+        "end, and served at 128 px; the papers froze an ImageNet body at 224 px.",
     ),
     ModelSpec(
         key="resnet50",

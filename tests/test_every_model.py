@@ -55,6 +55,7 @@ MUST_SHIP = (
     "two_conv_cnn",
     "multi_lung_cnn",
     "mobilenet_v3",
+    "vgg16",
     "resnet50",
     "inception_v3",
     "xception",

@@ -449,7 +449,8 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
         st.skeleton(height=320)
         return
     prediction = state.readings[key].prediction
-    st.markdown(f"#### {heading(state.gate, _verdict(prediction))}")
+    # A number and its sign stay on one line.
+    st.markdown(f"#### {heading(state.gate, _verdict(prediction))}".replace(" %", "\N{NO-BREAK SPACE}%"))
     st.plotly_chart(
         _bars(prediction.findings, tuple(prediction.probabilities.tolist()), ink()),
         config=_STATIC,

@@ -361,7 +361,7 @@ def test_every_network_answers_a_ready_film(finding: str, warm: Service) -> None
         value = percent(float(prediction.probabilities[prediction.top]))
         assert f"**{title}**" in shown[key]
         assert ("Not sure" in shown[key].splitlines()[1]) == (prediction.decision == NOT_SURE)
-        assert f"{TITLES[top]}, {value}" in shown[key].splitlines()[1]
+        assert f"{TITLES[top]}, {value}" in shown[key].splitlines()[1].replace("\N{NO-BREAK SPACE}", " ")
         assert "Track record" in shown[key]
         assert prediction.weights_sha256[:12] in shown[key]
         (bars,) = [alt for alt in charts if alt.startswith(f"{title}:")]

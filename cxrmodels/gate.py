@@ -95,16 +95,11 @@ class Rate:
     high: float
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    return np.asarray(shares / shares.sum(-1, keepdims=True))
-
-
 def _odds(logits: np.ndarray) -> np.ndarray:
     """Log odds of the first class, (..., K) -> (...), at most 20 either way: what is surer than that is no surer."""
-    highest = logits[..., 1:].max(-1)
-    rest = highest + np.log(np.exp(logits[..., 1:] - highest[..., None]).sum(-1))
-    return np.clip(logits[..., 0] - rest, -20, 20)
+    from scipy.special import logsumexp
+
+    return np.clip(logits[..., 0] - logsumexp(logits[..., 1:], axis=-1), -20, 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +142,8 @@ class Numbers:
             mean, and by the regression; log of the distance along the ways and across them, both 0 for a usual frontal
             film.
         """
+        from scipy.special import softmax
+
         limit = _CLIP * self.spread
         near = np.clip(described - self.mean, -limit, limit) / self.spread
         logits = np.maximum(near @ self.inner + self.shift, 0) @ self.weights + self.bias
@@ -157,7 +154,7 @@ class Numbers:
         lengths = (self.ways**2).sum(0)
         across = np.maximum((away**2).sum(1) - (along / lengths).sum(1), 1e-6) / self.leftover
         distances = np.log(along.mean(1) + 1e-6), np.log(across + 1e-6)
-        return _softmax(logits).mean(0), np.concatenate([odds, np.stack(distances, 1)], 1)
+        return softmax(logits, axis=-1).mean(0), np.concatenate([odds, np.stack(distances, 1)], 1)
 
     def score(self, evidence: np.ndarray) -> np.ndarray:
         """Evidence (N, 4) -> (N,), the higher the more like a frontal film."""

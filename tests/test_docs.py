@@ -15,6 +15,7 @@ from cxrmodels.evaluation.metrics import SEEN, UNSEEN, summarise
 from cxrmodels.evaluation.predictions import read_predictions
 from cxrmodels.findings import TITLES
 from cxrmodels.zoo import PREDICTIONS_FILE, read_card, shipped, weights_folder
+from tests.benchmarks.together import answers_of, measured
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -46,6 +47,22 @@ def model_table() -> str:
 
 def test_the_readme_shows_the_cards_figures() -> None:
     assert model_table() in README, f"The README's table should be:\n\n{model_table()}"
+
+
+@pytest.mark.parametrize(
+    ("row", "split", "key", "digits"),
+    [
+        ("validation, seen sources", "val", "", 1),
+        ("test, seen sources", "test", "", 1),
+        ("external, unseen sources", "external", "", 0),
+        ("for comparison, external: MobileNetV3 alone", "external", "mobilenet_v3", 0),
+        ("Inception-v3 alone", "external", "inception_v3", 0),
+    ],
+)
+def test_the_docs_say_how_often_the_networks_together_are_right(row: str, split: str, key: str, digits: int) -> None:
+    answered, right = measured(answers_of(split)[key])
+    line = f"| {row} | {100 * answered:.0f} % | {100 * right:.{digits}f} % |"
+    assert line in (ROOT / "docs" / "trust.md").read_text(encoding="utf-8"), line
 
 
 def test_the_readme_links_to_files_that_exist() -> None:

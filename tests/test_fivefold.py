@@ -230,9 +230,9 @@ def test_plans_start_from_what_they_may(name: str) -> None:
 
 
 KEPT = [
-    (path.stem.rpartition("-")[0], int(path.stem.rpartition("-")[2]))
+    pytest.param(path.stem.rpartition("-")[0], int(path.stem.rpartition("-")[2]))
     for path in sorted((zoo.weights_folder() / "benchmark").glob("*.json"))
-]
+] or [pytest.param("", 0, marks=pytest.mark.skip("No five-fold comparison is in weights/benchmark yet."))]
 
 
 @pytest.mark.parametrize(("name", "classes"), KEPT)

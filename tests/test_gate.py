@@ -32,6 +32,7 @@ from cxrmodels.phantom import phantom
 from cxrmodels.quality import measure, notes
 from cxrmodels.radiograph import Radiograph, read_radiograph, resize, to_png
 from cxrmodels.service import Service
+from cxrmodels.training.bedside import bedside
 from cxrmodels.training.gate import LEARNT_FROM, train_gate
 from cxrmodels.training.negatives import BUILT_WITH, HELD_OUT
 from cxrmodels.zoo import LUNGS, ModelError, weights_folder
@@ -229,6 +230,16 @@ def test_it_is_built_from_train_films_and_measured_on_others(tmp_path: Path, mon
     assert {one.kind for one in judged} == {FRONTAL, *BUILT_WITH, *HELD_OUT}
     assert np.mean([one.passed for one in judged if one.kind == FRONTAL]) > 0.5
     assert np.mean([one.passed for one in judged if one.kind != FRONTAL]) < 0.1
+
+
+def test_a_film_taken_in_bed_is_a_film_and_no_other_the_next_time() -> None:
+    picture = np.rint(255 * phantom("normal", seed=1, size=160).pixels).astype(np.uint8)
+    once, again, another = (bedside(picture, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    assert once.dtype == np.uint8
+    assert once.shape == picture.shape
+    np.testing.assert_array_equal(once, again)
+    assert np.abs(once.astype(float) - another).mean() > 5
+    assert np.abs(once.astype(float) - picture).mean() > 5
 
 
 # --- what it looks at -------------------------------------------------------------------------------------------------

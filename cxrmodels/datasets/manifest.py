@@ -33,6 +33,8 @@ SPLITS = ("train", "val", "test", "external", "benchmark")
 DATA_VARIABLE = "CXRMODELS_DATA"
 NEVER = ("hannover", "montgomery")
 """Sources that no shipped network learns from: what it does on them is what it does in a hospital it has not seen."""
+SAME_COVID_FILMS = ("ieee8023", "darkcovidnet")
+"""Sources that hold the same films of COVID-19: what learnt from one is not measured on those of the other."""
 
 
 class ManifestError(ValueError):
@@ -55,6 +57,11 @@ class Film:
     fold: str
     licence: str
     sha256: str
+
+    @property
+    def lot(self) -> int:
+        """0 to 255, by a hash of the patient: deals the films of sources that have no splits, always alike."""
+        return hashlib.sha256(self.group_id.encode()).digest()[0]
 
 
 def data_folder() -> Path | None:

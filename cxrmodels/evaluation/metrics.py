@@ -158,10 +158,9 @@ def _ranked(
     passed[1:] = sums[~own]
     _accumulate(passed)
     above = np.cumsum(~own)[np.cumsum(runs) - 1] - ~hit
-    found = sums[own]
-    false_alarms = passed[above[starts][own]]
-    halved = tied[starts][own]
-    false_alarms[halved] = (false_alarms[halved] + passed[above[starts][own][halved] + 1]) / 2
+    found, over, halved = sums[own], above[starts][own], tied[starts][own]
+    false_alarms = passed[over]
+    false_alarms[halved] = (false_alarms[halved] + passed[over[halved] + 1]) / 2
     total, rest = found.sum(0), passed[-1]
     area = _ratio(np.einsum("ij,ij->j", found, rest - false_alarms), total * rest)
     if not precision:

@@ -18,7 +18,7 @@ from scipy.special import log_softmax
 
 from cxrmodels.datasets.manifest import Film, data_hash
 from cxrmodels.networks import build, folded
-from cxrmodels.training.films import LabelledFilms, TrainingBatches, load_films, predict_logits
+from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
 from cxrmodels.training.initial import carry_weights, first_weights
 from cxrmodels.training.recipes import FRESH, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
@@ -171,23 +171,12 @@ def _build(spec: ModelSpec, recipe: Recipe, size: int) -> keras.Model:
         keras.config.set_dtype_policy(usual)
 
 
-def _batches(
-    films: LabelledFilms, spec: ModelSpec, recipe: Recipe, number: int, epoch: int, seed: int
-) -> TrainingBatches:
-    """The batches of an epoch of the stage of this number."""
-    return TrainingBatches(
-        films,
-        outputs=len(spec.findings),
-        channels=spec.channels,
-        batch_size=recipe.batch_size,
-        strength=recipe.stages[number].augmentation,
-        augmentation=recipe.augmentation,
-        even_sources=recipe.even_sources,
-        seed=seed + 1000 * number,
-        epoch=epoch,
-        workers=2,
-        max_queue_size=8,
-    )
+def _learnt(spec: ModelSpec, recipe: Recipe, weights: Path) -> keras.Model:
+    """The model's network, in single precision, with what was learnt."""
+    size, channels, outputs = spec.input_size, spec.channels, len(spec.findings)
+    learnt = build(spec.network, size, channels, outputs, normalised=_normalised(recipe))
+    learnt.load_weights(weights)
+    return folded(learnt, build(spec.network, size, channels, outputs)) if _normalised(recipe) else learnt
 
 
 def fit(
@@ -275,7 +264,19 @@ def fit(
             )
         for epoch in range(state["epoch"], stage.epochs):
             started = time.monotonic()
-            batches = _batches(films, spec, recipe, number, epoch, seed)
+            batches = TrainingBatches(
+                films,
+                outputs=outputs,
+                channels=spec.channels,
+                batch_size=recipe.batch_size,
+                strength=stage.augmentation,
+                augmentation=recipe.augmentation,
+                even_sources=recipe.even_sources,
+                seed=seed + 1000 * number,
+                epoch=epoch,
+                workers=2,
+                max_queue_size=8,
+            )
             _reseed(network, seed, number, epoch)
             history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
             loss, accuracy = validate(network, held_out.images, held_out.labels, spec.channels)
@@ -302,9 +303,4 @@ def fit(
             }
             checkpoint.write(network, state, best=better)
             report(this)
-    learnt = build(spec.network, spec.input_size, spec.channels, outputs, normalised=_normalised(recipe))
-    learnt.load_weights(checkpoint.best)
-    final = (
-        folded(learnt, build(spec.network, spec.input_size, spec.channels, outputs)) if _normalised(recipe) else learnt
-    )
-    return final, float(state["seconds"])
+    return _learnt(spec, recipe, checkpoint.best), float(state["seconds"])

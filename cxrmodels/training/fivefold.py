@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrmodels.datasets.class_folder import split_fold
-from cxrmodels.datasets.manifest import ManifestError, data_hash, read_manifest
+from cxrmodels.datasets.manifest import SAME_COVID_FILMS, ManifestError, data_hash, read_manifest
 from cxrmodels.evaluation.fivefold import (
     CLASSES,
     FOLDS,
@@ -27,9 +27,6 @@ from cxrmodels.zoo import ModelError, ModelSpec, check_weights
 
 VALIDATION = 1 / 8
 """Share of the films outside a fold that chooses the epoch."""
-
-_SAME_FILMS = ("ieee8023", "darkcovidnet")
-"""Sources that hold films of the comparison: what learnt from them must not be started from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +173,7 @@ def _allowed_start(init: str) -> str:
     if init in (FRESH, IMAGENET):
         return ""
     card, _ = check_weights(init)
-    shared = [source for source in card.training_sources if source in _SAME_FILMS]
+    shared = [source for source in card.training_sources if source in SAME_COVID_FILMS]
     if shared:
         raise ModelError(
             f"{init} learnt from {', '.join(shared)}, whose COVID-19 films are those of the comparison; start from "

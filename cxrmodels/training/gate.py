@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cxrmodels import lungs
-from cxrmodels.datasets.manifest import Film, data_hash, read_manifest
+from cxrmodels.datasets.manifest import SAME_COVID_FILMS, Film, data_hash, read_manifest
 from cxrmodels.evaluation.gatekeeping import FILMS_FILE, FRONTAL, Judged, as_facts, rates, write_judged
 from cxrmodels.gate import CARD_FILE, CLASSES, KEY, NUMBERS_FILE, Numbers, Rate, unfit
 from cxrmodels.layout import describe_aligned
@@ -86,13 +85,12 @@ def _role(film: Film) -> str:
         return "test"
     if film.split != "external":
         return film.split
-    place = hashlib.sha256(film.group_id.encode()).digest()[0]
-    return "train" if place < _SHARES[0] else "val" if place < _SHARES[1] else "test"
+    return "train" if film.lot < _SHARES[0] else "val" if film.lot < _SHARES[1] else "test"
 
 
 def _measures(film: Film) -> bool:
     """Whether a film may measure the gate: neither it nor a copy of it was learnt from."""
-    copied = "ieee8023" in LEARNT_FROM and film.source == "darkcovidnet" and film.finding == "covid19"
+    copied = film.source in SAME_COVID_FILMS and film.source not in LEARNT_FROM and film.finding == "covid19"
     return film.split in ("test", "external", "benchmark") and _role(film) == "test" and not copied
 
 
@@ -166,6 +164,7 @@ def _fit(data: _Described) -> Numbers:
     ]
     assert list(linear.classes_) == list(range(len(CLASSES))), "every class is among the train films"
     turn = basis.components_.T / np.sqrt(basis.explained_variance_)
+    centre = basis.mean_ @ turn
     frontal = x[classes[train] == 0]
     middle, width = frontal.mean(0), frontal.std(0) + 0.02
     away = (frontal - middle) / width
@@ -175,11 +174,9 @@ def _fit(data: _Described) -> Numbers:
         mean=mean.astype(np.float32),
         spread=spread.astype(np.float32),
         linear=(turn @ linear.coef_.T).astype(np.float32),
-        constant=(linear.intercept_ - basis.mean_ @ turn @ linear.coef_.T).astype(np.float32),
+        constant=(linear.intercept_ - centre @ linear.coef_.T).astype(np.float32),
         inner=np.stack([turn @ one.coefs_[0] for one in networks]).astype(np.float32),
-        shift=np.stack([one.intercepts_[0] - basis.mean_ @ turn @ one.coefs_[0] for one in networks])[:, None].astype(
-            np.float32
-        ),
+        shift=np.stack([one.intercepts_[0] - centre @ one.coefs_[0] for one in networks])[:, None].astype(np.float32),
         weights=np.stack([one.coefs_[1] for one in networks]).astype(np.float32),
         bias=np.stack([one.intercepts_[1] for one in networks])[:, None].astype(np.float32),
         middle=middle.astype(np.float32),
@@ -197,8 +194,8 @@ def _fit(data: _Described) -> Numbers:
 def _threshold(numbers: Numbers, data: _Described) -> float:
     """The score that 98 % of each source's val films reach when they look as if they had come from elsewhere."""
     elsewhere = (data.roles == "val") & (data.kinds == FRONTAL) & ~data.untouched
-    scores = numbers.score(numbers.evidence(data.numbers)[1])
-    return min(float(np.quantile(scores[elsewhere & (data.sources == source)], 1 - _PASSING)) for source in LEARNT_FROM)
+    scores, sources = numbers.score(numbers.evidence(data.numbers[elsewhere])[1]), data.sources[elsewhere]
+    return min(float(np.quantile(scores[sources == source], 1 - _PASSING)) for source in LEARNT_FROM)
 
 
 def _usual(films: Sequence[Film], report: Callable[[int, int], object]) -> dict[str, tuple[float, float]]:

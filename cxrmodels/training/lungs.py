@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +69,7 @@ def split(films: Sequence[Film], without: Sequence[str] = ()) -> tuple[list[Film
 
     def chooses(film: Film) -> bool:
         if film.split == "external":
-            return hashlib.sha256(film.group_id.encode()).digest()[0] < 26
+            return film.lot < 26
         return film.split == "val"
 
     return (

@@ -31,24 +31,32 @@ def stored() -> tuple[Calls, dict[str, tuple[str, bool]]]:
     return calls, films
 
 
-def _line(name: str, answers: Sequence[tuple[str, bool]]) -> str:
+def measured(answers: Sequence[tuple[str, bool]]) -> tuple[float, float]:
+    """Shares of films that got an answer, and of these a right one, from answers and whether they are of COVID-19."""
     given = [(answer == "covid19") == covid for answer, covid in answers if answer != NOT_SURE]
-    return (
-        f"{name}: {len(answers)} films, answered {100 * len(given) / len(answers):.1f} %, of these right "
-        f"{100 * sum(given) / max(1, len(given)):.1f} %"
-    )
+    return len(given) / len(answers), sum(given) / max(1, len(given))
+
+
+def answers_of(split: str) -> dict[str, list[tuple[str, bool]]]:
+    """Together (under the empty key), and each model that was asked: answers on a split's films, and what is true."""
+    calls, films = stored()
+    of_split = [film for film, (its, _) in films.items() if its == split]
+    found = {"": [(together(list(calls[film].values())), films[film][1]) for film in of_split]}
+    for key in shipped():
+        own = [(calls[film][key], films[film][1]) for film in of_split if key in calls[film]]
+        found |= {key: own} if own else {}
+    return found
 
 
 def main() -> None:
     """`python -m tests.benchmarks.together`"""
-    calls, films = stored()
     for split in ("val", "test", "external"):
-        of_split = [film for film, (its, _) in films.items() if its == split]
-        print(_line(f"{split}, together", [(together(list(calls[f].values())), films[f][1]) for f in of_split]))
-        for key in shipped():
-            own = [(calls[film][key], films[film][1]) for film in of_split if key in calls[film]]
-            if own:
-                print(_line(f"{split}, {key}", own))
+        for key, answers in answers_of(split).items():
+            answered, right = measured(answers)
+            print(
+                f"{split}, {key or 'together'}: {len(answers)} films, answered {100 * answered:.1f} %, of these right "
+                f"{100 * right:.1f} %"
+            )
 
 
 if __name__ == "__main__":

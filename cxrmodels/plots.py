@@ -11,7 +11,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from cxrmodels import NOTICE
-from cxrmodels.findings import TITLES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -191,29 +190,6 @@ def axis(ink: str, **options: Any) -> dict[str, Any]:
 _PER_CENT = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": ["0 %", "25 %", "50 %", "75 %", "100 %"]}
 
 
-def probability_bars(findings: Sequence[str], probabilities: Sequence[float], ink: str) -> Figure:
-    """One horizontal bar a finding, labelled with its per cent; `ink` is the colour of text."""
-    bars = {
-        "type": "bar",
-        "x": list(probabilities),
-        "y": [TITLES[finding] for finding in findings],
-        "orientation": "h",
-        "marker": {"color": [COLOURS.get(finding, OTHER_COLOUR) for finding in findings]},
-        "text": [percent(probability) for probability in probabilities],
-        "textposition": "outside",
-        "textfont": {"color": ink},
-        "cliponaxis": False,
-        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-    }
-    return chart(
-        [bars],
-        30 * len(findings) + 16,
-        ink,
-        xaxis={"range": [0, 1.14], "visible": False, "fixedrange": True},
-        yaxis=axis(ink, autorange="reversed", showgrid=False),
-    )
-
-
 def unit_bars(names: Sequence[str], values: Sequence[float], said: Sequence[str], ink: str) -> Figure:
     """Activations of units without places, one horizontal bar each, labelled with what is `said` of it."""
     bars = {
@@ -237,45 +213,6 @@ def unit_bars(names: Sequence[str], values: Sequence[float], said: Sequence[str]
         xaxis={"range": [low - (room if low else 0), high + room], "visible": False, "fixedrange": True},
         # Names may look like numbers: they are none.
         yaxis=axis(ink, autorange="reversed", showgrid=False, type="category"),
-    )
-
-
-def agreement_dots(
-    titles: Sequence[str], probabilities: Sequence[float | None], calls: Sequence[str], ink: str
-) -> Figure:
-    """P(COVID-19) of every network on one axis; the shape repeats what each calls: COVID-19, something else, not sure.
-
-    Args:
-        titles: network names.
-        probabilities: 0-1; None where a network does not answer.
-        calls: `covid19`, `other` or `not sure` each.
-        ink: colour of text.
-    """
-    symbols = {"covid19": "circle", "other": "square-open", "not sure": "diamond-open"}
-    dots = {
-        "type": "scatter",
-        "x": list(probabilities),
-        "y": list(titles),
-        "mode": "markers+text",
-        "marker": {
-            "size": 13,
-            "symbol": [symbols[call] for call in calls],
-            "color": [COLOURS["covid19"] if call == "covid19" else ink for call in calls],
-            "line": {"width": 2},
-        },
-        "text": ["" if value is None else f"  {percent(value)}  " for value in probabilities],
-        "textposition": ["middle left" if (value or 0) > 0.85 else "middle right" for value in probabilities],
-        "textfont": {"color": ink},
-        "cliponaxis": False,
-        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
-    }
-    return chart(
-        [dots],
-        34 * len(titles) + 60,
-        ink,
-        margin={"l": 0, "r": 36, "t": 4, "b": 32},
-        xaxis=axis(ink, range=[-0.03, 1.03], **_PER_CENT),
-        yaxis=axis(ink, autorange="reversed"),
     )
 
 

@@ -37,7 +37,7 @@ from cxrmodels.training.gate import LEARNT_FROM, train_gate
 from cxrmodels.training.negatives import BUILT_WITH, HELD_OUT
 from cxrmodels.zoo import LUNGS, ModelError, weights_folder
 
-DRAWN = ["leaves", "noise_of_nature", "shades", "cross_section", *HELD_OUT]
+DRAWN = ["leaves", "noise_of_nature", "shades", "cross_section", "side_view", *HELD_OUT]
 CHANGED = [kind for kind in BUILT_WITH if kind not in DRAWN]
 SAYS = {
     "upside_down": "upside down",

@@ -34,6 +34,7 @@ TITLES = {
     "noise_of_nature": "noise",
     "shades": "all but blank pictures",
     "cross_section": "drawn cross sections of bodies",
+    "side_view": "drawn films from the side",
     "text_page": "text",
     "drawing": "drawings",
     "chart": "charts",

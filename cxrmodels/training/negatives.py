@@ -8,6 +8,8 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from cxrmodels.training.side_view import side_view
+
 Kind = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """(film, uint8 (S, S), random numbers) -> uint8 (S, S); drawn kinds take only the size of the film."""
 
@@ -263,6 +265,7 @@ BUILT_WITH: dict[str, Kind] = {
     "noise_of_nature": noise_of_nature,
     "shades": shades,
     "cross_section": cross_section,
+    "side_view": side_view,
 }
 """Kinds that the gate is built with."""
 

@@ -16,9 +16,10 @@ from cxrmodels.findings import TITLES
 from cxrmodels.inference import Prediction
 from cxrmodels.lungs import Lungs
 from cxrmodels.models import spec
-from cxrmodels.plots import heat_legend_png, outlined, overlay, percent, png
+from cxrmodels.plots import heat_legend_png, outlined, overlay, percent
 from cxrmodels.ui.frame import ink
 from cxrmodels.ui.lungs import evidence_of, outline, whose
+from cxrmodels.ui.pictures import address, photo
 
 _SIDES = {"right": "right lung", "left": "left lung", "both": "both lungs", "neither": "outside the lungs"}
 _WHERE = {
@@ -44,8 +45,8 @@ def _picture(
     _pixels: np.ndarray,
     _heat: np.ndarray,
     _lines: tuple[np.ndarray, ...],
-) -> bytes:
-    return png(outlined(overlay(_pixels, _heat, opacity), _lines))
+) -> str:
+    return photo(outlined(overlay(_pixels, _heat, opacity), _lines))
 
 
 def show_council(
@@ -90,9 +91,13 @@ def show_council(
     if lungs and found.agreed.any():
         place = evidence_of(film, (finding, method, *keys), found.agreed, lungs)
         columns[0].caption(f"Of the consensus {in_words(place, finding)}")
-    st.image(heat_legend_png(opacity), width=240, alt="Colour scale of both maps, from none to all")
+    st.image(address(heat_legend_png(opacity)), width=240, alt="Colour scale of both maps, from none to all")
     st.caption("From none to all, the same scale in both: a pale map of consensus means that there is little of it.")
-    with st.expander("Network by network"):
+    # Filled when it is opened: a table and a chart are most of what a browser would have to load for this page.
+    details = st.expander("Network by network", key="council_details", on_change="rerun")
+    if not details.open:
+        return
+    with details:
         st.dataframe(
             [_row(one, predictions[one.model], places.get(one.model)) for one in maps],
             hide_index=True,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import streamlit as st
@@ -19,7 +20,6 @@ from cxrmodels.explain.saliency import METHODS, SaliencyMap
 from cxrmodels.export import predictions_csv, seen
 from cxrmodels.fair_line import LineFullError, ordinal
 from cxrmodels.findings import TITLES, index_of
-from cxrmodels.gate import KEY as GATE
 from cxrmodels.gate import UNAVAILABLE, Gate
 from cxrmodels.inference import Prediction, network_input
 from cxrmodels.lab.kept import is_own
@@ -27,32 +27,38 @@ from cxrmodels.lungs import Lungs
 from cxrmodels.markdown import plain
 from cxrmodels.models import available, card, spec
 from cxrmodels.plots import (
-    agreement_dots,
     contact_sheet_png,
     heat_legend_png,
     outlined,
     overlay,
     percent,
     png,
-    probability_bars,
 )
 from cxrmodels.preprocessing import WORDS
-from cxrmodels.radiograph import Radiograph, resize, to_png
+from cxrmodels.radiograph import Radiograph, resize
 from cxrmodels.service import Reading, settled
+from cxrmodels.ui.bars import probability_bars
 from cxrmodels.ui.council import show_council
+from cxrmodels.ui.dots import agreement_dots
 from cxrmodels.ui.films import ChosenFilm, ready_folder
-from cxrmodels.ui.frame import ink, service
+from cxrmodels.ui.frame import service
 from cxrmodels.ui.gate import heading, show_gate
 from cxrmodels.ui.lungs import evidence_of, outline, whose
+from cxrmodels.ui.pictures import address, film_photo, photo
 from cxrmodels.ui.viewer import radiograph_viewer
 from cxrmodels.zoo import ModelError
 
+if TYPE_CHECKING:
+    from streamlit.delta_generator import DeltaGenerator
+
 _SHOWN_SIDE = 420
 _LIKELIEST = "likeliest"
-_POLLING, _OUTLINED, _COMPARED = "polling_for", "outlined_film", "compared_maps"
-_POLL_SECONDS = 0.4
-# Warm networks answer within this; a page that waits so long shows everything at once instead of in two steps.
-_PATIENCE_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
+"""While answers come one by one, the page shows them so often: each time a browser draws all of it anew."""
+_FILM_SECONDS = 0.25
+"""How long the film waits for the outline of its lungs, which comes with it then."""
+_PATIENCE_SECONDS = 20.0
+"""How long one run of the page goes on filling it. Any click ends it before."""
 _AUC = (
     "Area under the ROC curve: how often the network gives a COVID-19 film a higher score than a normal one. 0.5 is "
     "guessing, 1 is always. In brackets the 95 % interval. Seen sources are collections it learnt from (other "
@@ -67,7 +73,6 @@ _RULE = (
     "The networks together give an answer where at least half of them are sure of it and none is sure of the opposite. "
     "Otherwise, and of a film that is none they can judge, they are not sure."
 )
-_STATIC = {"displayModeBar": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def _shown_pixels(sha256: str, _pixels: np.ndarray) -> np.ndarray:
 
 
 @st.cache_data(scope="session", max_entries=128, show_spinner=False)
-def _overlay_png(
+def _heat_picture(
     film: str,
     model: str,
     finding: str,
@@ -99,23 +104,18 @@ def _overlay_png(
     _pixels: np.ndarray,
     _heat: np.ndarray,
     _lines: tuple[np.ndarray, ...],
-) -> bytes:
-    return png(outlined(overlay(_pixels, _heat, opacity), _lines))
+) -> str:
+    return photo(outlined(overlay(_pixels, _heat, opacity), _lines))
 
 
 @st.cache_data(scope="session", max_entries=64, show_spinner=False)
-def _network_input(film: str, model: str, _radiograph: Radiograph) -> bytes:
-    return png(np.rint(255 * network_input(_radiograph, spec(model))[..., 0]).astype(np.uint8))
-
-
-# Figures are only read once made, and making one costs more than all else of a card.
-_bars = lru_cache(maxsize=256)(probability_bars)
-_dots = lru_cache(maxsize=64)(agreement_dots)
+def _network_input(film: str, model: str, _radiograph: Radiograph) -> str:
+    return address(png(np.rint(255 * network_input(_radiograph, spec(model))[..., 0]).astype(np.uint8)))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
-def _legend(opacity: float) -> bytes:
-    return heat_legend_png(opacity)
+def _legend(opacity: float) -> str:
+    return address(heat_legend_png(opacity))
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -142,19 +142,23 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
 @dataclass(frozen=True, slots=True)
 class _State:
     """What is known so far of one film: answers, errors, and the heat maps that were asked for; what the gate says;
-    then where the lungs are, and the maps that can be compared with each other. While it waits: its place in line, or
-    why it was not taken."""
+    then where the lungs are, and the maps that can be compared with each other. While it waits: for what, its place in
+    line, or why it was not taken."""
 
     readings: dict[str, Reading]
     errors: dict[str, str]
     heat_errors: dict[str, str]
     heats: dict[str, SaliencyMap]
-    waiting: tuple[str, ...]
+    waiting: tuple[Future[Any], ...]
     gate: Gate | None = None
     lungs: Lungs | None = None
     compared: tuple[SaliencyMap, ...] = ()
     place: int | None = None
     refused: str = ""
+
+    @property
+    def complete(self) -> bool:
+        return not self.waiting and not self.refused
 
 
 def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
@@ -164,45 +168,75 @@ def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
     return choice.finding if choice.finding in prediction.findings else None
 
 
-def _gather(radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
-    """Ask for everything; take what is there, or comes within a moment."""
+def _ask(radiograph: Radiograph) -> tuple[dict[str, Future[Reading]], Future[Gate], Future[Lungs | None]]:
+    """What every network says of a film, what the gate does, and where its lungs are."""
     shared, all_keys = service(), available()
     # Behind the first network, which answers no later for it, and before the others.
     asked = {key: shared.read(radiograph, key) for key in all_keys[:1]}
     gate = shared.gate(radiograph)
     asked |= {key: shared.read(radiograph, key) for key in all_keys[1:]}
-    _give_a_moment(gate, *asked.values())
-    if not settled(gate) or _was_refused(gate):
-        # No answer is shown before it is known whether the film is one that can be answered.
-        full = str(gate.exception()) if settled(gate) else ""
-        return _State({}, {}, {}, {}, (GATE, *all_keys), None, place=shared.place(radiograph), refused=full)
-    refused = ""
-    readings: dict[str, Reading] = {}
-    errors: dict[str, str] = {}
+    # Before the maps, which are drawn once then, with the outlines.
+    return asked, gate, shared.lungs(radiograph, ready_folder())
+
+
+def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
+    """What is there of a film, and what is waited for. Asks for whatever follows from what is there."""
+    radiograph, shared = film.radiograph, service()
+    asked, gate, where = _ask(radiograph)
     mapped: dict[str, Future[SaliencyMap]] = {}
-    for key, future in asked.items():
-        if not settled(future):
-            continue
-        problem = future.exception()
-        if isinstance(problem, LineFullError):  # Asked for again when the page looks again.
-            refused = str(problem)
-            continue
-        if problem is not None:
-            errors[key] = _explained(problem)
-            continue
-        readings[key] = future.result()
-        finding = _finding_of(readings[key].prediction, choice)
+    readings = {key: future.result() for key, future in asked.items() if _succeeded(future)}
+    for key, reading in readings.items():
+        finding = _finding_of(reading.prediction, choice)
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
-    _give_a_moment(*mapped.values())
-    drawn = {key: future for key, future in mapped.items() if settled(future) and not _was_refused(future)}
-    heats = {key: future.result() for key, future in drawn.items() if not future.exception()}
-    heat_errors = {key: _explained(p) for key, future in drawn.items() if (p := future.exception())}
-    # By what was taken above, not by what is done by now: a network that answered in between is still to be shown.
-    waiting = [key for key in all_keys if key not in readings and key not in errors]
-    waiting += [key for key in mapped if key not in heats and key not in heat_errors]
-    place = shared.place(radiograph)
-    return _State(readings, errors, heat_errors, heats, tuple(waiting), _said(gate), place=place, refused=refused)
+    heats = {key: future.result() for key, future in mapped.items() if _succeeded(future)}
+    everything: tuple[Future[Any], ...] = (gate, where, *asked.values(), *mapped.values())
+    state = _State(
+        readings,
+        _problems(asked),
+        _problems(mapped),
+        heats,
+        _open(everything),
+        _said(gate) if settled(gate) and not _was_refused(gate) else None,
+        where.result() if _succeeded(where) else None,
+        place=shared.place(radiograph),
+        refused=next((str(one.exception()) for one in everything if _was_refused(one)), ""),
+    )
+    return _compare(state, radiograph, size, choice) if state.complete else state
+
+
+def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
+    """The same, with all networks' maps for one finding, where they are there."""
+    predictions = {key: reading.prediction for key, reading in state.readings.items()}
+    finding = choice.finding or common_finding(list(predictions.values()))
+    asked = [
+        service().heat(radiograph, key, finding, choice.method, size)
+        for key, one in predictions.items()
+        if finding in one.findings and key not in state.heat_errors
+    ]
+    return replace(
+        state,
+        waiting=_open(asked),
+        compared=tuple(future.result() for future in asked if _succeeded(future)),
+        refused=next((str(one.exception()) for one in asked if _was_refused(one)), ""),
+    )
+
+
+def _open(asked: Iterable[Future[Any]]) -> tuple[Future[Any], ...]:
+    return tuple(future for future in asked if not settled(future))
+
+
+def _succeeded(future: Future[Any]) -> bool:
+    return settled(future) and future.exception() is None
+
+
+def _problems(asked: Mapping[str, Future[Any]]) -> dict[str, str]:
+    """Why what failed did; what was not even taken, since too much waits, is asked for again at the next look."""
+    return {
+        key: _explained(problem)
+        for key, future in asked.items()
+        if settled(future) and (problem := future.exception()) and not isinstance(problem, LineFullError)
+    }
 
 
 def _was_refused(future: Future[Any]) -> bool:
@@ -216,39 +250,6 @@ def _said(gate: Future[Gate]) -> Gate:
     return gate.result() if problem is None else Gate(UNAVAILABLE, f"the check failed ({type(problem).__name__}).")
 
 
-def _give_a_moment(*asked: Future[Any]) -> None:
-    wait(asked, _PATIENCE_SECONDS)
-
-
-def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
-    """The same, with the lungs, and all networks' maps for one finding; as far as they come within a moment."""
-    shared = service()
-    where = shared.lungs(radiograph, ready_folder())
-    predictions = {key: reading.prediction for key, reading in state.readings.items()}
-    finding = choice.finding or common_finding(list(predictions.values()))
-    asked = {
-        key: shared.heat(radiograph, key, finding, choice.method, size)
-        for key, one in predictions.items()
-        if finding in one.findings and key not in state.heat_errors
-    }
-    _give_a_moment(where, *asked.values())
-    lungs = where.result() if settled(where) and not where.exception() else None
-    if lungs is not None:
-        st.session_state[_OUTLINED] = radiograph.sha256
-    futures: tuple[Future[Any], ...] = (where, *asked.values())
-    done = all(settled(future) and not _was_refused(future) for future in futures)
-    compared = tuple(future.result() for future in asked.values() if done and not future.exception())
-    return replace(state, waiting=() if done else ("comparison",), lungs=lungs, compared=compared)
-
-
-def _lungs_known(radiograph: Radiograph) -> Lungs | None:
-    """Where the lungs are, if that is known already."""
-    if st.session_state.get(_OUTLINED) != radiograph.sha256:
-        return None
-    asked = service().lungs(radiograph, ready_folder())
-    return asked.result() if settled(asked) and not asked.exception() else None
-
-
 def _explained(problem: BaseException) -> str:
     if isinstance(problem, ModelError):
         return str(problem)
@@ -256,10 +257,82 @@ def _explained(problem: BaseException) -> str:
 
 
 def show_results(film: ChosenFilm) -> None:
-    """The film in its viewer, and all that the networks say of it. Cards fill as networks finish."""
-    polling = st.session_state.get(_POLLING) == film.radiograph.sha256
-    board = st.fragment(_board, run_every=_POLL_SECONDS if polling else None)
-    board(film, polling)
+    """The film in its viewer, and all that the networks say of it, filled in as it comes.
+
+    One run of the page draws everything, each thing once, when it is there. Pages that looked again by a timer were
+    drawn over and over: with ten viewers that was most of what server and browsers did.
+    """
+    # At once: the networks read the film while the page makes its picture.
+    _, _, where = _ask(film.radiograph)
+    pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
+    left, right = st.columns([2, 3], gap="medium")
+    picture = left.empty()
+    with right:
+        # Empty, not containers: what they showed of another film is gone at once.
+        verdict, summary, controls = st.empty(), st.empty(), st.empty()
+        with controls.container():
+            choice = _controls()
+    board = st.empty()
+    with board.container():
+        cards = _Cards(film, choice, pixels)
+        together, downloads = st.empty(), st.empty()
+    wait((where,), _FILM_SECONDS)
+    outlined_by_now = _succeeded(where)
+    _film(picture, film, where)
+
+    progress = _Progress(summary)
+    # No answer is shown before it is known whether the film is one that can be answered.
+    for state in _looks(film, pixels.shape, choice, lambda state: state.gate is not None):
+        progress.show(state)
+    shown = False
+    if state.gate is not None:
+        with verdict.container():
+            shown = show_gate(state.gate, film.radiograph.sha256)
+        if not shown:
+            for place in (summary, controls, board):
+                place.empty()
+    if shown:
+        for state in _looks(film, pixels.shape, choice, lambda state: state.complete):
+            cards.show(state)
+            if not state.complete:
+                progress.show(state)
+    if not outlined_by_now:
+        wait((where,), _FILM_SECONDS)
+        _film(picture, film, where)
+    if shown and state.complete:
+        with summary.container():
+            _summary(film, state)
+        with together.container():
+            _together(state, choice, pixels)
+        with downloads.container():
+            _downloads(film, state, choice, pixels)
+    elif shown or state.gate is None:
+        st.fragment(_again, run_every=_LOOK_SECONDS)(time.monotonic())
+
+
+def _looks(
+    film: ChosenFilm, size: tuple[int, int], choice: _Choice, enough: Callable[[_State], bool]
+) -> Iterator[_State]:
+    """What is there of a film, again when all is there that is waited for, and every now and then before, until it is
+    enough or a run has taken long enough."""
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        state = _look(film, size, choice)
+        yield state
+        if enough(state) or time.monotonic() > until:
+            return
+        if state.waiting:
+            wait(state.waiting, _LOOK_SECONDS)
+        else:  # Too much waited: there may be room soon.
+            time.sleep(_LOOK_SECONDS)
+        # Ends this run where the viewer has clicked something meanwhile: Streamlit looks for that here.
+        st.session_state.get(_LIKELIEST)
+
+
+def _again(began: float) -> None:
+    """Has the whole page run once more, not within the run that began this."""
+    if time.monotonic() > began + _LOOK_SECONDS / 2:
+        st.rerun()
 
 
 def _controls() -> _Choice:
@@ -283,76 +356,34 @@ def _controls() -> _Choice:
     return _Choice(None if chosen == _LIKELIEST else chosen, way, strength / 100, outlines)
 
 
-def _board(film: ChosenFilm, polling: bool) -> None:
-    left, right = st.columns([2, 3], gap="medium")
-    known = _lungs_known(film.radiograph)
-    with left:
-        _film(film, known)
-    with right:
-        verdict, summary, controls = st.container(), st.container(), st.empty()
-        with controls.container():
-            choice = _controls()
-    pixels = _shown_pixels(film.radiograph.sha256, film.radiograph.pixels)
-    state = _gather(film.radiograph, pixels.shape, choice)
-    maps = (film.radiograph.sha256, choice.finding, choice.method)
-    # What the maps have in common comes in the run after the one that draws them: no answer and no map waits for it.
-    first = not state.waiting and st.session_state.get(_COMPARED) != maps
-    if not state.waiting and not first:
-        state = _compare(state, film.radiograph, pixels.shape, choice)
-    if bool(state.waiting) != polling or (state.lungs is not None and known is None):
-        # Whether the page looks again by itself is decided when the whole script runs; and the film stands already
-        # without the outline that has just been found.
-        st.session_state[_POLLING] = film.radiograph.sha256 if state.waiting else ""
-        st.rerun()
-    if state.gate is not None:
-        with verdict:
-            shown = show_gate(state.gate, film.radiograph.sha256)
-        if not shown:
-            controls.empty()
-            return
-    with summary:
-        _summary(film, state)
-    all_keys = available()
-    for start in range(0, len(all_keys), 3):
-        for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
-            with column, st.container(border=True, key=f"card_{key}"):
-                _card(film, key, state, choice, pixels)
-    # A place of its own for each: what comes above late would move the buttons: they would be there twice.
-    together, downloads = st.container(), st.container()
-    with together:
-        _together(state, choice, pixels)
-    with downloads:
-        _downloads(film, state, choice, pixels, last=not state.waiting and not first)
-    if first:
-        st.session_state[_COMPARED] = maps
-        st.rerun()
-
-
 def _together(state: _State, choice: _Choice, pixels: np.ndarray) -> None:
     """What the maps have in common, once all of them are there."""
-    if "comparison" in state.waiting:
-        st.skeleton(height=240)
-    elif len(state.compared) > 1:
+    if len(state.compared) > 1:
         predictions = {key: reading.prediction for key, reading in state.readings.items()}
         show_council(state.compared, predictions, pixels, state.lungs, choice.opacity, choice.outlines)
 
 
-def _film(film: ChosenFilm, lungs: Lungs | None) -> None:
+def _film(place: DeltaGenerator, film: ChosenFilm, where: Future[Lungs | None]) -> None:
+    """The film, with the outline of its lungs if that is there."""
     radiograph = film.radiograph
-    radiograph_viewer(
-        radiograph.pixels,
-        sha256=radiograph.sha256,
-        alt=f"Chest radiograph {radiograph.name}",
-        name=radiograph.name,
-        key="viewer",
-        outline=outline(radiograph.sha256, lungs),
-    )
+    lungs = where.result() if _succeeded(where) else None
     about = [radiograph.format, *radiograph.notes]
     if film.source:
         about.append(f"From {film.source}")
     if lungs:
         about.append(f"Lungs outlined {whose(lungs)}")
-    st.caption(". ".join(f"{part[:1].upper()}{part[1:]}" for part in about) + ".")
+    with place.container():
+        radiograph_viewer(
+            radiograph.pixels,
+            sha256=radiograph.sha256,
+            alt=f"Chest radiograph {radiograph.name}",
+            name=radiograph.name,
+            # One that comes later in the same run is another element.
+            key="viewer" if where.done() else "viewer_at_first",
+            remembered="viewer",
+            outline=outline(radiograph.sha256, lungs),
+        )
+        st.caption(". ".join(f"{part[:1].upper()}{part[1:]}" for part in about) + ".")
 
 
 def _summary(film: ChosenFilm, state: _State) -> None:
@@ -360,27 +391,22 @@ def _summary(film: ChosenFilm, state: _State) -> None:
     asked = [key for key in state.readings if "covid19" in spec(key).findings]
     titles = [plain(spec(key).title) for key in asked]
     predictions = [state.readings[key].prediction for key in asked]
-    total = len(available())
-    if not total:
+    if not available():
         st.error("No network is shipped here. Restore the weights folder, or train one on the command line.")
         return
-    if len(state.readings) + len(state.errors) < total or "gate" in state.waiting:
-        st.markdown(f"#### {len(state.readings)} of {total} networks have answered")
-        st.progress(len(state.readings) / total, _waiting_for(state))
+    if predictions:
+        verdict = judge(predictions, state.gate)
+        st.markdown(f"#### {_TOGETHER[verdict.answer]}")
+        st.markdown(
+            f"{agreement(titles, predictions, state.gate)} {verdict.why}\n\nProbability of COVID-19: "
+            f"{percent(verdict.mean)} on average, from {percent(verdict.low)} to {percent(verdict.high)} (standard "
+            f"deviation {100 * verdict.spread:.0f} percentage points).",
+            help=_RULE,
+        )
     else:
-        if predictions:
-            verdict = judge(predictions, state.gate)
-            st.markdown(f"#### {_TOGETHER[verdict.answer]}")
-            st.markdown(
-                f"{agreement(titles, predictions, state.gate)} {verdict.why}\n\nProbability of COVID-19: "
-                f"{percent(verdict.mean)} on average, from {percent(verdict.low)} to {percent(verdict.high)} (standard "
-                f"deviation {100 * verdict.spread:.0f} percentage points).",
-                help=_RULE,
-            )
-        else:
-            st.markdown(f"#### {agreement(titles, predictions)}")
-        if film.finding and (state.gate is None or state.gate.passed):
-            st.markdown(_stated(film.finding, predictions))
+        st.markdown(f"#### {agreement(titles, predictions)}")
+    if film.finding and (state.gate is None or state.gate.passed):
+        st.markdown(_stated(film.finding, predictions))
     if film.radiograph.synthetic:
         st.info(
             "This film is synthetic, drawn by this program. The shipped networks learnt from real films: what they say "
@@ -388,25 +414,36 @@ def _summary(film: ChosenFilm, state: _State) -> None:
             icon=":material/draw:",
         )
     if predictions:
-        st.plotly_chart(
-            _dots(
-                tuple(spec(key).title for key in asked),
-                tuple(one.probability("covid19") for one in predictions),
-                tuple(call(one) for one in predictions),
-                ink(),
-            ),
-            config=_STATIC,
+        agreement_dots(
+            [spec(key).title for key in asked],
+            [one.probability("covid19") for one in predictions],
+            [call(one) for one in predictions],
             key="agreement",
-            alt="Probability of COVID-19: "
-            + ", ".join(
-                f"{spec(key).title} {percent(one.probability('covid19') or 0)}"
-                for key, one in zip(asked, predictions, strict=True)
-            ),
         )
         st.caption(
             "Probability of COVID-19 from each network. Filled circle: it says COVID-19; square: something else; "
             f"diamond: not sure. {NOTICE}"
         )
+
+
+class _Progress:
+    """How many networks have answered, and why not all have."""
+
+    def __init__(self, place: DeltaGenerator) -> None:
+        self._place, self._said = place, (-1, "")
+
+    def show(self, state: _State) -> None:
+        """Say it, where that is not what stands there."""
+        total = len(available())
+        # Before the gate has passed a film, nothing that a network said is shown, not even that it did.
+        done = len(state.readings) + len(state.errors) if state.gate is not None else 0
+        now = (done, _waiting_for(state))
+        if not total or now == self._said:
+            return
+        self._said = now
+        with self._place.container():
+            st.markdown(f"#### {done} of {total} networks have answered")
+            st.progress(done / total, now[1])
 
 
 def _waiting_for(state: _State) -> str:
@@ -438,30 +475,49 @@ def _verdict(prediction: Prediction) -> str:
     return f"{TITLES[likeliest]}, {value}"
 
 
-def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
-    model = spec(key)
-    st.markdown(f"**{plain(model.title)}**")
-    if key in state.errors:
-        st.error(state.errors[key], icon=":material/error:")
-        return
-    if key not in state.readings:
-        st.caption("Waiting for its turn")
-        st.skeleton(height=320)
-        return
-    prediction = state.readings[key].prediction
+class _Cards:
+    """The cards of all networks, each filled when what belongs into it is there."""
+
+    def __init__(self, film: ChosenFilm, choice: _Choice, pixels: np.ndarray) -> None:
+        self._film, self._choice, self._pixels = film, choice, pixels
+        self._cards: dict[str, DeltaGenerator] = {}
+        self._maps: dict[str, DeltaGenerator] = {}
+        all_keys = available()
+        for start in range(0, len(all_keys), 3):
+            for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
+                with column, st.container(border=True, key=f"card_{key}"):
+                    st.markdown(f"**{plain(spec(key).title)}**")
+                    self._cards[key] = st.empty()
+                    with self._cards[key].container():
+                        st.caption("Waiting for its turn")
+                        st.skeleton(height=320)
+
+    def show(self, state: _State) -> None:
+        """Fill in what has come since the last time."""
+        for key in [key for key in self._cards if key in state.errors]:
+            self._cards.pop(key).error(state.errors[key], icon=":material/error:")
+        for key in [key for key in self._cards if key in state.readings]:
+            with self._cards.pop(key).container():
+                self._maps[key] = _answer(self._film, key, state)
+        for key in [key for key in self._maps if _map_known(key, state, self._choice)]:
+            with self._maps.pop(key).container():
+                _heat(self._film, key, state, self._choice, self._pixels)
+
+
+def _map_known(key: str, state: _State, choice: _Choice) -> bool:
+    """Whether a network's heat map, or that there is none, is known."""
+    none = _finding_of(state.readings[key].prediction, choice) is None
+    return none or key in state.heats or key in state.heat_errors
+
+
+def _answer(film: ChosenFilm, key: str, state: _State) -> DeltaGenerator:
+    """What a network says of the film; returns the place for its heat map."""
+    model, prediction = spec(key), state.readings[key].prediction
     # A number and its sign stay on one line.
     st.markdown(f"#### {heading(state.gate, _verdict(prediction))}".replace(" %", "\N{NO-BREAK SPACE}%"))
-    st.plotly_chart(
-        _bars(prediction.findings, tuple(prediction.probabilities.tolist()), ink()),
-        config=_STATIC,
-        key=f"bars_{key}",
-        alt=f"{model.title}: "
-        + ", ".join(
-            f"{TITLES[finding]} {percent(float(value))}"
-            for finding, value in zip(prediction.findings, prediction.probabilities, strict=True)
-        ),
-    )
-    _heat(film, key, prediction, state, choice, pixels)
+    probability_bars(model.title, prediction.findings, prediction.probabilities.tolist(), key=f"bars_{key}")
+    place: DeltaGenerator = st.empty()
+    place.skeleton(height=240)
     source = {"yes": "was in its training", "no": "was **not** in its training", "unknown": ""}
     about = source[seen(prediction.training_sources, film.source)]
     if about:
@@ -478,29 +534,26 @@ def _card(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
             f"Model `{key}`, weights `{prediction.weights_sha256[:12]}`. Not sure below "
             f"{percent(prediction.threshold)}. Learnt from: {', '.join(prediction.training_sources)}."
         )
+    return place
 
 
-def _heat(
-    film: ChosenFilm, key: str, prediction: Prediction, state: _State, choice: _Choice, pixels: np.ndarray
-) -> None:
-    finding = _finding_of(prediction, choice)
+def _heat(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
+    finding = _finding_of(state.readings[key].prediction, choice)
     title = spec(key).title
     if finding is None:
         assert choice.finding is not None
-        st.image(to_png(pixels), width="stretch", alt=f"The film without a heat map: {title} has none for this finding")
+        alt = f"The film without a heat map: {title} has none for this finding"
+        st.image(film_photo(pixels), width="stretch", alt=alt)
         st.caption(f"{plain(title)} does not answer {TITLES[choice.finding]}.")
         return
     if key in state.heat_errors:
         st.error(state.heat_errors[key], icon=":material/error:")
         return
-    if key not in state.heats:
-        st.skeleton(height=240)
-        return
     heat = state.heats[key]
     lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
     name = f"{METHODS[heat.method].title} for {TITLES[finding]}, layer {heat.layer}"
     st.image(
-        _overlay_png(
+        _heat_picture(
             film.radiograph.sha256,
             key,
             finding,
@@ -535,8 +588,7 @@ def _where(heat: SaliencyMap) -> str:
     return f"strongest in the {vertical} {horizontal} of the picture"
 
 
-def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray, last: bool) -> None:
-    """Both files; to be had in the last of the runs that show a film: what the run before offered is gone then."""
+def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
     if not state.readings:
         return
 
@@ -570,7 +622,6 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
             icon=":material/table:",
             on_click="ignore",
             key="csv",
-            disabled=not last,
         )
         st.download_button(
             "All heat maps (PNG)",
@@ -580,5 +631,5 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
             icon=":material/image:",
             on_click="ignore",
             key="png",
-            disabled=not (last and state.heats),
+            disabled=not state.heats,
         )

@@ -23,12 +23,13 @@ from cxrmodels.fair_line import LineFullError
 from cxrmodels.findings import TITLES
 from cxrmodels.lungs import Lungs
 from cxrmodels.models import available, spec
-from cxrmodels.plots import covering_curves, overlay_png, percent, shuffled_curve
-from cxrmodels.radiograph import Radiograph, resize, to_png
+from cxrmodels.plots import covering_curves, overlay, percent, shuffled_curve
+from cxrmodels.radiograph import Radiograph, resize
 from cxrmodels.service import Reading, settled
 from cxrmodels.ui.desk import Desk, look_again
 from cxrmodels.ui.films import ChosenFilm, ready_folder
 from cxrmodels.ui.frame import ink, service
+from cxrmodels.ui.pictures import film_photo, photo
 
 _SHOWN_SIDE = 420
 _OPACITY = 0.6
@@ -136,7 +137,8 @@ def _examine(
             "Drawing the map",
         )
         if found is None:
-            st.image(to_png(pixels), width="stretch", alt=f"Chest radiograph {radiograph.name}, without a heat map yet")
+            alt = f"Chest radiograph {radiograph.name}, without a heat map yet"
+            st.image(film_photo(pixels), width="stretch", alt=alt)
             return []
         _picture(pixels, found, spec(key).title)
         st.caption(f"{WAYS[method].title}: {WAYS[method].assumes} {adding_up(found)}")
@@ -179,7 +181,7 @@ def _examine(
 
 def _picture(pixels: np.ndarray, found: SaliencyMap, title: str) -> None:
     name = f"{WAYS[found.method].title} for {TITLES.get(found.finding, found.finding)}, layer {found.layer}"
-    st.image(overlay_png(pixels, found.heat, _OPACITY), width="stretch", alt=f"{name}, {title}")
+    st.image(photo(overlay(pixels, found.heat, _OPACITY)), width="stretch", alt=f"{name}, {title}")
     st.caption(f"{name}. {NOTICE}")
 
 
@@ -247,7 +249,7 @@ def _shuffled(found: tuple[Shuffled, ...], original: SaliencyMap, pixels: np.nda
     heat = chosen.map if chosen else original
     height, width = pixels.shape
     shown.image(
-        overlay_png(pixels, resize(heat.heat, width, height), _OPACITY),
+        photo(overlay(pixels, resize(heat.heat, width, height), _OPACITY)),
         width="stretch",
         alt=f"Heat map with {layers} layers shuffled",
     )
@@ -315,7 +317,7 @@ def _lab(desk: Desk, radiograph: Radiograph, finding: str, lungs: np.ndarray | N
     )
     if change:
         st.image(
-            to_png(_small(changed(radiograph, change, lungs).pixels)),
+            film_photo(_small(changed(radiograph, change, lungs).pixels)),
             width=320,
             alt=f"The film: {CHANGES[change].title}",
         )

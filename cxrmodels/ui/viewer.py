@@ -38,13 +38,14 @@ def radiograph_viewer(
     alt: str,
     name: str,
     key: str,
+    remembered: str | None = None,
     height: int = 520,
     outline: Sequence[np.ndarray] = (),
 ) -> None:
     """Show a film that the reader can window, zoom, pan and invert.
 
-    Window, zoom and inversion belong to the pair of `key` and `sha256`: they stay through reruns and page
-    changes, and another film under the same key starts afresh.
+    Window, zoom and inversion belong to the pair of `remembered` and `sha256`: they stay through reruns and page
+    changes, and another film under the same name starts afresh.
 
     Args:
         pixels: (H, W), float32, 0-1, air dark. Not changed.
@@ -53,6 +54,7 @@ def radiograph_viewer(
         alt: what the picture shows, for readers who do not see it.
         name: the film's name, written under it.
         key: identity of this viewer on the page.
+        remembered: under what it remembers how a film is looked at; its `key` unless given.
         height: greatest height of the film area in CSS pixels; narrow screens and wide films get less.
         outline: closed lines around the lungs, float (P, 2) each, x and y as shares of width and height, 0-1; the
             reader can take them away.
@@ -60,7 +62,7 @@ def radiograph_viewer(
     film, columns, rows = _sent(sha256, pixels)
     data: dict[str, Any] = {
         # Streamlit does not pass its own key on to the browser.
-        "key": key,
+        "key": remembered or key,
         "sha256": sha256,
         "name": name,
         "alt": alt,

@@ -30,7 +30,9 @@ _STUCK = 180.0
 # before have other addresses.
 _WATCH = """count => {
     const maps = () => [...document.querySelectorAll('[class*="st-key-card_"] img[alt^="Grad-CAM for"]')];
-    const bars = () => document.querySelectorAll('[class*="st-key-bars_"]:has(.main-svg)').length;
+    const bars = () => [
+        ...document.querySelectorAll('[class*="st-key-bars_"] [data-testid="stBidiComponentIsolated"]')
+    ].filter(one => one.shadowRoot?.querySelector('.bar')).length;
     const before = new Set(maps().map(one => one.src));
     const first = before.size === 0;
     window.seen = {};
@@ -39,9 +41,18 @@ _WATCH = """count => {
         if (!window.seen.bars && (first ? bars() >= count : fresh > 0)) window.seen.bars = performance.now();
         if (!window.seen.maps && fresh >= count) window.seen.maps = performance.now();
         // In a fresh browser what draws the bars may come later than the maps.
-        if (!window.seen.bars || !window.seen.maps) requestAnimationFrame(look);
+        if (window.seen.bars && window.seen.maps) stop();
     };
-    look();
+    // When something has come, not with every frame: ten browsers that look all the time leave none for anything else.
+    const observer = new MutationObserver(look);
+    observer.observe(document.body, { childList: true, subtree: true, attributeFilter: ['src'] });
+    document.addEventListener('load', look, true);
+    const again = setInterval(look, 250);
+    const stop = () => {
+        observer.disconnect();
+        document.removeEventListener('load', look, true);
+        clearInterval(again);
+    };
 }"""
 _NOTE_DROP = "() => document.addEventListener('change', () => { window.dropped = performance.now(); }, true)"
 

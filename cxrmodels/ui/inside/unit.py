@@ -22,6 +22,7 @@ from cxrmodels.ui.desk import Desk
 from cxrmodels.ui.films import escaped
 from cxrmodels.ui.inside.drawing import enlarged, marked
 from cxrmodels.ui.inside.layer import names_of
+from cxrmodels.ui.pictures import address, photo
 
 PAGE = "inside"
 _SIDE = 420
@@ -56,7 +57,7 @@ def _over_film(radiograph: Radiograph, key: str, network: Network, layer: Layer,
         row = _slider("Row of the unit", rows, int(peak[0]), f"inside_row {key} {layer.name} {channel}")
         column = _slider("Column of the unit", columns, int(peak[1]), f"inside_column {key} {layer.name} {channel}")
         st.image(
-            png(marked(maps.pictures[channel], (row, column), (rows, columns), _SIDE)),
+            address(png(marked(maps.pictures[channel], (row, column), (rows, columns), _SIDE))),
             width=_SIDE,
             alt=f"Map of channel {channel} of {layer.name}, the unit in row {row} and column {column} framed",
         )
@@ -79,7 +80,7 @@ def _over_film(radiograph: Radiograph, key: str, network: Network, layer: Layer,
         field = on_film(mask.astype(np.float32), model, radiograph, size) >= 0.5
         picture = overlay(resize(radiograph.pixels, size[1], size[0]), heat, _OPACITY)
         st.image(
-            png(picture if mask.all() else framed(picture, field)),
+            photo(picture if mask.all() else framed(picture, field)),
             width="stretch",
             alt=f"Channel {channel} of {layer.name} over the film; receptive field: {said}",
         )
@@ -120,7 +121,7 @@ def _excited(key: str, layer: Layer, maps: Maps, channel: int) -> bool:
         return desk.waiting
     picture, words = st.columns(2, gap="medium")
     picture.image(
-        png(enlarged(found.picture, _SIDE)),
+        address(png(enlarged(found.picture, _SIDE))),
         width="stretch",
         alt=f"A picture that excites {what} of {layer.name}: {found.before:.3g} for noise, {found.after:.3g} for this",
     )

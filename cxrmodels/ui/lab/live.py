@@ -20,12 +20,13 @@ from cxrmodels.lab.process import start, warm_up
 from cxrmodels.lab.signs import signs
 from cxrmodels.lab.store import MODEL_FILE, REPORT_FILE, Run, RunError, State
 from cxrmodels.markdown import plain
-from cxrmodels.plots import overlay_png, percent, png
+from cxrmodels.plots import overlay, percent, png
 from cxrmodels.ui.comparison.matrix import matrix
 from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.frame import ink
 from cxrmodels.ui.lab.keeping import show_keeping
 from cxrmodels.ui.lab.words import ACTIVE, STATES, class_title, data_words, figure_title, network_words
+from cxrmodels.ui.pictures import address, photo
 
 _REFRESH_SECONDS = 0.7
 _FIRST_SECONDS = 0.15
@@ -337,18 +338,18 @@ def _pinned(run: Run, history: History, held_out: HeldOut, epoch: int, classes: 
 
 # The page looks again more often than there are new ones.
 @st.cache_data(max_entries=64, show_spinner=False)
-def _overlays(run_id: str, file: str, _folder: Path, _films: np.ndarray) -> list[bytes]:
+def _overlays(run_id: str, file: str, _folder: Path, _films: np.ndarray) -> list[str]:
     from cxrmodels.radiograph import resize
 
     return [
-        overlay_png(resize((film / 255).astype(np.float32), _FILM_SIDE, _FILM_SIDE), heat, 0.55)
+        photo(overlay(resize((film / 255).astype(np.float32), _FILM_SIDE, _FILM_SIDE), heat, 0.55))
         for film, heat in zip(_films, read_heat(_folder, file, _FILM_SIDE), strict=True)
     ]
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _film(run_id: str, film: str, _held_out: HeldOut) -> bytes:
-    return png(_held_out.films[_held_out.position(film)])
+def _film(run_id: str, film: str, _held_out: HeldOut) -> str:
+    return address(png(_held_out.films[_held_out.position(film)]))
 
 
 def _mistakes(run: Run, history: History, held_out: HeldOut, epoch: int, classes: list[str]) -> None:
@@ -394,9 +395,9 @@ def _filters(run: Run, history: History, epoch: int) -> None:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _kernels(run_id: str, file: str, _folder: Path) -> tuple[int, bytes]:
+def _kernels(run_id: str, file: str, _folder: Path) -> tuple[int, str]:
     kernels = read_filters(_folder, file)
-    return len(kernels), png(_tiles(kernels))
+    return len(kernels), address(png(_tiles(kernels)))
 
 
 def _tiles(kernels: np.ndarray, zoom: int = 12) -> np.ndarray:

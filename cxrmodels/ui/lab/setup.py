@@ -39,6 +39,7 @@ from cxrmodels.ui.comparison.pictures import show
 from cxrmodels.ui.films import ready_folder
 from cxrmodels.ui.frame import ink
 from cxrmodels.ui.lab.words import LOOK_FOR, class_title, data_words, network_words
+from cxrmodels.ui.pictures import address
 
 _PHANTOMS, _REAL, _OWN = "Synthetic films", "Real films of the data folder", "Your own films"
 _CONFIGURABLE = "A CNN of your own"
@@ -375,7 +376,7 @@ def _sheet(config: RunConfig) -> None:
     rows = [np.concatenate([film, *copies], axis=1) for film, copies in zip(sheet.films, sheet.augmented, strict=True)]
     for label, row in zip(sheet.labels, rows, strict=True):
         st.image(
-            png(row),
+            address(png(row)),
             width="content",
             caption=class_title(label),
             alt=f"A training film of class {class_title(label)}, then {len(sheet.augmented[0])} ways in which "

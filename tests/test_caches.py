@@ -9,15 +9,12 @@ import ast
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 from streamlit.byte_util import config_max_cache_data_size_to_bytes
 
 from cxrmodels import lungs, service
-from cxrmodels.findings import TITLES
 
 ROOT = Path(__file__).parent.parent
 MB = 2**20
@@ -27,8 +24,6 @@ WORST_MB = {
     # Greatest number of entries x the largest entry there can be, in MB. Films have 60 million pixels at most, sides of
     # 65,536; data folders and cards are files that the owner of the machine put there.
     "cxrmodels.resizing._bands": 16 * 4,
-    "cxrmodels.ui.results._bars": 256 * 0.02,
-    "cxrmodels.ui.results._dots": 64 * 0.02,
     "cxrmodels.plots._magma": 0.01,
     "cxrmodels.batch.films._opened": 16 * 10,  # the directory of an archive
     "cxrmodels.evaluation.metrics._weights_of": 4 * 150,  # see `affordable`
@@ -46,7 +41,7 @@ ONE_OBJECT = {"cxrmodels.ui.films._ready", "cxrmodels.ui.frame.shared_service", 
 
 OF_THE_SESSION = {
     "cxrmodels.ui.results._shown_pixels",
-    "cxrmodels.ui.results._overlay_png",
+    "cxrmodels.ui.results._heat_picture",
     "cxrmodels.ui.results._network_input",
     "cxrmodels.ui.viewer._sent",
     "cxrmodels.ui.council._picture",
@@ -109,7 +104,7 @@ def of(*kinds: str) -> dict[str, Found]:
 
 def test_they_are_found() -> None:
     assert len(CACHES) > 20
-    assert {"cxrmodels.ui.results._bars", "cxrmodels.ui.viewer._sent", "cxrmodels.lungs._engine"} <= {
+    assert {"cxrmodels.ui.results._heat_picture", "cxrmodels.ui.viewer._sent", "cxrmodels.lungs._engine"} <= {
         found.name for found in CACHES
     }
 
@@ -149,15 +144,6 @@ def test_pictures_of_films_go_with_their_viewer() -> None:
     assert shown == OF_THE_SESSION | set(NOT_OF_A_VIEWER), "does it show a viewer's film? then it is of the session"
     for name in OF_THE_SESSION:
         assert of("cache_data")[name].options.get("scope") == "session"
-
-
-def test_figures_are_as_small_as_said() -> None:
-    for name in ("probability_bars", "agreement_dots"):
-        draw = getattr(import_module("cxrmodels.plots"), name)
-        words = tuple(TITLES) if name == "probability_bars" else ("a rather long name of a model",) * len(TITLES)
-        numbers = tuple(np.linspace(0, 1, len(words)).tolist())
-        calls = () if name == "probability_bars" else (("covid19",) * len(words),)
-        assert len(draw(words, numbers, *calls, "#000000").to_json()) < 0.02 * MB
 
 
 def test_the_librarys_own_stores_are_bounded() -> None:

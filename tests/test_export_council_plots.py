@@ -16,20 +16,17 @@ from cxrmodels import NOTICE
 from cxrmodels.council import agreement, call, common_finding, judge
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.export import COLUMNS, predictions_csv, seen
-from cxrmodels.findings import TITLES
 from cxrmodels.gate import PASSED, REFUSED, SYNTHETIC, Gate
 from cxrmodels.inference import Prediction
 from cxrmodels.plots import (
     COLOURS,
     OTHER_COLOUR,
-    agreement_dots,
     contact_sheet_png,
     heat_legend_png,
     outlined,
     overlay,
     overlay_png,
     percent,
-    probability_bars,
 )
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.zoo import SPECS
@@ -383,23 +380,6 @@ def test_percent(probability: float, words: str) -> None:
 
 def test_percent_never_says_nothing_or_all() -> None:
     assert not {"0 %", "100 %"} & {percent(value) for value in np.linspace(0, 1, 5001)}
-
-
-@pytest.mark.parametrize("key", SPECS)
-def test_bars_say_name_and_number_of_each_finding(key: str) -> None:
-    findings = SPECS[key].findings
-    values = np.linspace(0.001, 0.999, len(findings)).tolist()
-    (bars,) = probability_bars(findings, values, "#000000").data
-    assert list(bars.y) == [TITLES[finding] for finding in findings]
-    assert list(bars.text) == [percent(value) for value in values]
-    assert list(bars.x) == values
-    assert list(bars.marker.color) == [COLOURS.get(finding, OTHER_COLOUR) for finding in findings]
-
-
-def test_dots_repeat_in_their_shape_what_their_colour_says() -> None:
-    (dots,) = agreement_dots(["A", "B", "C"], [0.9, None, 0.5], ["covid19", "other", "not sure"], "#000000").data
-    assert len(set(dots.marker.symbol)) == 3
-    assert [text.strip() for text in dots.text] == ["90 %", "", "50 %"]
 
 
 # --- colours ---------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from cxrmodels import NOTICE, zoo
+from cxrmodels.council import call
 from cxrmodels.datasets.manifest import COLUMNS
 from cxrmodels.evaluation.calibration import NOT_SURE
 from cxrmodels.explain.changes import CHANGES
@@ -31,7 +32,7 @@ from cxrmodels.lab.kept import keep
 from cxrmodels.lungs import contours, mask_of
 from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
-from cxrmodels.plots import percent
+from cxrmodels.plots import COLOURS, OTHER_COLOUR, percent
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph, to_png
 from cxrmodels.service import Reading, Service
 from cxrmodels.zoo import CARD_FILE, SPECS, WEIGHTS_FILE, ModelError, read_card, shipped, weights_folder
@@ -153,8 +154,21 @@ def alts(at: AppTest, kind: str) -> list[str]:
     for element in at.get(kind):
         proto: Any = element.proto
         found += [one.alt for one in proto.imgs] if kind == "image" else [proto.alt]
+        # The server may have deleted what has an address of its own before a slow browser asks for it.
+        assert kind != "image" or all(one.url.startswith("data:image/") for one in proto.imgs)
     assert all(found)
     return found
+
+
+def probabilities(at: AppTest) -> dict[str, list[dict[str, Any]]]:
+    """The bars of each network, by its title."""
+    return {data["label"].rpartition(":")[0]: data["bars"] for data in components(at) if "bars" in data}
+
+
+def agreement(at: AppTest) -> dict[str, dict[str, Any]]:
+    """The dot of each network on the common axis, by its title."""
+    (dots,) = (data["dots"] for data in components(at) if "dots" in data)
+    return {dot["name"]: dot for dot in dots}
 
 
 def heat_maps(at: AppTest) -> list[str]:
@@ -349,10 +363,8 @@ def test_every_network_answers_a_ready_film(finding: str, warm: Service) -> None
     at = opened(started(), f"phantom/{finding}")
     assert not at.error
     shown = cards(at)
-    charts, maps = alts(at, "plotly_chart"), heat_maps(at)
-    # One a network, one for all of them, and what their maps have in common.
-    assert len(charts) == len(shipped()) + 2
-    assert len(maps) == len(shipped())
+    maps, bars, dots = heat_maps(at), probabilities(at), agreement(at)
+    assert len(maps) == len(bars) == len(dots) == len(shipped())
     drawn = phantom(finding, seed=2020, size=512, difficulty=0.2).radiograph()
     for key in shipped():
         title = SPECS[key].title
@@ -364,12 +376,15 @@ def test_every_network_answers_a_ready_film(finding: str, warm: Service) -> None
         assert f"{TITLES[top]}, {value}" in shown[key].splitlines()[1].replace("\N{NO-BREAK SPACE}", " ")
         assert "Track record" in shown[key]
         assert prediction.weights_sha256[:12] in shown[key]
-        (bars,) = [alt for alt in charts if alt.startswith(f"{title}:")]
-        for name, probability in zip(prediction.findings, prediction.probabilities, strict=True):
-            assert f"{TITLES[name]} {percent(float(probability))}" in bars
+        said = zip(prediction.findings, prediction.probabilities.tolist(), strict=True)
+        assert [(bar["name"], bar["said"], bar["colour"]) for bar in bars[title]] == [
+            (TITLES[name], percent(probability), COLOURS.get(name, OTHER_COLOUR)) for name, probability in said
+        ]
+        np.testing.assert_allclose([bar["value"] for bar in bars[title]], prediction.probabilities, atol=1e-4)
         (heat,) = [alt for alt in maps if f", {title}: " in alt]
         assert f"Grad-CAM for {TITLES[top]}, layer {SPECS[key].feature_layer}" in heat
-        assert f"{title} {percent(prediction.probability('covid19') or 0)}" in charts[0]
+        assert dots[title]["said"] == percent(prediction.probability("covid19") or 0)
+        assert dots[title]["call"] == {NOT_SURE: "unsure"}.get(call(prediction), call(prediction))
         # Of an empty map there is no evidence to speak of.
         assert ("evidence lies inside the lungs" in shown[key]) != ("map is empty" in shown[key])
     assert NOTICE in words(at)
@@ -470,6 +485,7 @@ def test_the_place_in_line_is_shown_and_a_full_line_told(warm: Service, monkeypa
     at, go_on = started(), threading.Event()
     others = [phantom("normal", seed=seed, size=96).radiograph() for seed in range(50, 52)]
     warm._worker.submit(go_on.wait, 120)
+    monkeypatch.setattr("cxrmodels.ui.results._PATIENCE_SECONDS", 0.5)
     try:
         asked = [warm.read(one, shipped()[0], f"another {number}") for number, one in enumerate(others)]
         assert "3rd in line. 2 films of other viewers come first." in waits_for(pick(at, "phantom/covid19"))
@@ -728,7 +744,7 @@ def test_a_heat_map_that_fails_spares_the_answers(monkeypatch: pytest.MonkeyPatc
     assert len(at.error) == len(shipped())
     assert "secret" not in words(at)
     # What the networks say is known and must still be shown; there are no maps to compare.
-    assert len(alts(at, "plotly_chart")) == len(shipped()) + 1
+    assert len(probabilities(at)) == len(agreement(at)) == len(shipped())
     assert "Where they look" not in words(at)
     assert at.get("download_button")
 
@@ -745,36 +761,65 @@ def test_a_network_that_was_kept_answers_beside_the_shipped(tmp_path: Path, monk
     assert said.count("Trained by you") == 2
     assert len(heat_maps(at)) == len(shipped()) + 2
     # Who does not know COVID-19 has no part in the agreement on it.
-    (dots,) = (alt for alt in alts(at, "plotly_chart") if alt.startswith("Probability of COVID-19"))
-    assert "**Loud** network (yours)" in dots
-    assert "Pneumonia or not" not in dots
+    assert "**Loud** network (yours)" in agreement(at)
+    assert "Pneumonia or not" not in str(agreement(at))
 
 
-def test_a_network_that_answers_at_a_bad_moment_is_still_shown(warm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Once, a page stopped looking when networks answered while it waited for the heat maps of the first ones.
+def test_cards_are_filled_as_answers_come(warm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one run of the page, without anybody asking for another."""
     at = opened(started())
     real_read = warm.read
     late: dict[str, Future[Reading]] = {key: Future() for key in shipped()[1:]}
-    asked: list[Radiograph] = []
+    seen: list[int] = []
 
     def read(radiograph: Radiograph, key: str, viewer: str = "") -> Future[Reading]:
-        asked.append(radiograph)
         return late.get(key) or real_read(radiograph, key, viewer)
 
     def wait_for(futures: Collection[Future[Any]], _: float) -> None:
-        if any(one in futures for one in late.values()):
-            real_read(asked[-1], shipped()[0]).result()
-            return
-        wait(futures)
+        """Let what is asked for come, then one network more at each look."""
+        wait([future for future in futures if future not in late.values()])
         for key, future in late.items():
             if not future.done():
-                future.set_result(real_read(asked[-1], key).result())
+                seen.append(sum(one.done() for one in late.values()))
+                future.set_result(real_read(drawn, key).result())
+                return
 
+    drawn = phantom("normal", seed=2020, size=512, difficulty=0.2).radiograph()
     monkeypatch.setattr(warm, "read", read)
     monkeypatch.setattr("cxrmodels.ui.results.wait", wait_for)
-    # The page looks again by itself, without a whole run asked for from outside.
     pick(at, "phantom/normal")
+    assert seen == list(range(len(late)))
     assert not at.get("progress")
+    assert not at.get("skeleton")
+    assert len(heat_maps(at)) == len(shipped())
+
+
+def test_what_takes_long_is_looked_for_again(warm: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    at, go_on = opened(started()), threading.Event()
+    monkeypatch.setattr("cxrmodels.ui.results._PATIENCE_SECONDS", 0.2)
+    warm._worker.submit(go_on.wait, 120)
+    try:
+        pick(at, "phantom/viral_pneumonia")
+        assert at.get("progress")
+        assert not heat_maps(at)
+    finally:
+        go_on.set()
+    answered(at)
+    assert len(heat_maps(at)) == len(shipped())
+
+
+def test_what_networks_have_in_common_is_told_one_by_one_on_demand() -> None:
+    at = opened(started())
+    assert not at.get("plotly_chart")
+    at.session_state["council_details"] = True
+    check(at.run())
+    (chart,) = alts(at, "plotly_chart")
+    assert "hottest fifths" in chart
+    (table,) = at.dataframe
+    # Those that answer the finding, in the order of their cards.
+    told = list(table.value["Network"])
+    assert len(told) > 1
+    assert told == [title for title in titles() if title in told]
 
 
 # --- the Models page --------------------------------------------------------------------------------------------------

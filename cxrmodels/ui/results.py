@@ -277,7 +277,7 @@ def show_results(film: ChosenFilm) -> None:
         cards = _Cards(film, choice, pixels)
         together, downloads = st.empty(), st.empty()
     wait((where,), _FILM_SECONDS)
-    outlined_by_now = _succeeded(where)
+    found = _succeeded(where)
     _film(picture, film, where)
 
     progress = _Progress(summary)
@@ -296,9 +296,10 @@ def show_results(film: ChosenFilm) -> None:
             cards.show(state)
             if not state.complete:
                 progress.show(state)
-    if not outlined_by_now:
+    if not found:
         wait((where,), _FILM_SECONDS)
-        _film(picture, film, where)
+        if _succeeded(where):
+            _film(picture, film, where)
     if shown and state.complete:
         with summary.container():
             _summary(film, state)
@@ -379,7 +380,7 @@ def _film(place: DeltaGenerator, film: ChosenFilm, where: Future[Lungs | None]) 
             alt=f"Chest radiograph {radiograph.name}",
             name=radiograph.name,
             # One that comes later in the same run is another element.
-            key="viewer" if where.done() else "viewer_at_first",
+            key="viewer" if _succeeded(where) else "viewer_at_first",
             remembered="viewer",
             outline=outline(radiograph.sha256, lungs),
         )
@@ -487,10 +488,9 @@ class _Cards:
             for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
                 with column, st.container(border=True, key=f"card_{key}"):
                     st.markdown(f"**{plain(spec(key).title)}**")
+                    # An element, not a container: what stood here of another film is gone with it.
                     self._cards[key] = st.empty()
-                    with self._cards[key].container():
-                        st.caption("Waiting for its turn")
-                        st.skeleton(height=320)
+                    self._cards[key].skeleton(height=360)
 
     def show(self, state: _State) -> None:
         """Fill in what has come since the last time."""

@@ -64,7 +64,7 @@ def read(page: Page) -> None:
     """Wait until every network has its chart and its heat map on the page."""
     for key in shipped():
         expect(heat_map(page, key)).to_be_visible()
-        expect(page.locator(f".st-key-bars_{key} .js-plotly-plot .bars path").first).to_be_visible()
+        expect(page.locator(f".st-key-bars_{key} .bar").first).to_be_visible()
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
 
 

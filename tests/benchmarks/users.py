@@ -22,9 +22,9 @@ from cxrmodels.zoo import shipped
 from tests.benchmarks.page import free_port, launch, memory, open_page, served
 
 BROWSERS, FILMS, ALONE = 10, 20, 5
-_GONE = 20.0
+GONE = 20.0
 """Seconds after the browsers have gone in which their sessions are to end."""
-_STUCK = 180.0
+STUCK = 180.0
 
 # Notes when all bars of the film that is dropped next are there, and when all its heat maps are: those of the film
 # before have other addresses.
@@ -57,7 +57,7 @@ _WATCH = """count => {
 _NOTE_DROP = "() => document.addEventListener('change', () => { window.dropped = performance.now(); }, true)"
 
 
-def _films(size: int) -> Iterator[bytes]:
+def made_films(size: int) -> Iterator[bytes]:
     """Synthetic films as JPEG files, no two alike."""
     bases = [phantom(finding, seed=1, size=size).radiograph().pixels for finding in FINDINGS]
     number = 0
@@ -80,7 +80,7 @@ def _drop(page: Page, film: bytes) -> None:
 
 def _wait(page: Page) -> tuple[float, float]:
     """Seconds from the drop to all bars and to all heat maps."""
-    page.wait_for_function("() => window.seen && window.seen.bars && window.seen.maps", timeout=1000 * _STUCK)
+    page.wait_for_function("() => window.seen && window.seen.bars && window.seen.maps", timeout=1000 * STUCK)
     dropped, bars, maps = page.evaluate("() => [window.dropped, window.seen.bars, window.seen.maps]")
     return (bars - dropped) / 1000, (maps - dropped) / 1000
 
@@ -103,7 +103,7 @@ def measure_users(browsers: int = BROWSERS, films: int = FILMS, tries: int = ALO
     options = ("--server.disconnectedSessionTTL", "1", "--server.fileWatcherType", "none")
     with sync_playwright() as playwright, served(port, "app.py", *options) as process:
         browser = launch(playwright)
-        made, large = _films(320), _films(1024)
+        made, large = made_films(320), made_films(1024)
         first = _enter(browser, port)
         for _ in range(3):  # all networks loaded and compiled, heat maps too
             _drop(first, next(large))
@@ -125,7 +125,7 @@ def measure_users(browsers: int = BROWSERS, films: int = FILMS, tries: int = ALO
             alone.append(_wait(page)[1])
         page.context.close()
 
-        time.sleep(_GONE)
+        time.sleep(GONE)
         began = memory(process)
         pages = [_enter(browser, port) for _ in range(browsers)]
         together: list[float] = []
@@ -139,7 +139,7 @@ def measure_users(browsers: int = BROWSERS, films: int = FILMS, tries: int = ALO
         errors = sum(page.get_by_test_id("stException").count() for page in pages)
         assert not errors, f"{errors} pages show an error"
         browser.close()
-        time.sleep(_GONE)
+        time.sleep(GONE)
         ended = memory(process)
 
     single, late = statistics.median(alone), float(np.percentile(together, 95))

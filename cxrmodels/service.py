@@ -25,6 +25,7 @@ from cxrmodels.fair_line import FairLine, LineFullError, Task
 from cxrmodels.gate import Gate, judge
 from cxrmodels.inference import Prediction, network_input, predict
 from cxrmodels.lungs import Lungs, find
+from cxrmodels.memory import give_back
 from cxrmodels.models import load, spec
 from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph
@@ -430,6 +431,7 @@ class Viewer:
     def leave(self) -> None:
         """Forget what was asked by this viewer alone."""
         self._service.forget(self._name)
+        give_back()
 
 
 def _prepare(radiograph: Radiograph, key: str) -> np.ndarray:

@@ -29,7 +29,7 @@ from cxrmodels.findings import TITLES
 from cxrmodels.inference import predict
 from cxrmodels.lab.config import PhantomData
 from cxrmodels.lab.kept import keep
-from cxrmodels.lungs import contours, mask_of
+from cxrmodels.lungs import Lungs, contours, find, mask_of
 from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.plots import COLOURS, OTHER_COLOUR, percent
@@ -806,6 +806,27 @@ def test_what_takes_long_is_looked_for_again(warm: Service, monkeypatch: pytest.
         go_on.set()
     answered(at)
     assert len(heat_maps(at)) == len(shipped())
+
+
+@pytest.mark.parametrize("passes", [True, False], ids=["a film", "no film"])
+def test_lungs_that_come_late_keep_no_film_waiting(
+    passes: bool, warm: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: Future[Lungs | None] = Future()
+    monkeypatch.setattr(warm, "lungs", lambda *_: late)
+    monkeypatch.setattr("cxrmodels.ui.results._FILM_SECONDS", 0.01)
+    monkeypatch.setattr("cxrmodels.ui.results._PATIENCE_SECONDS", 2.0)
+    noise = to_png(np.random.default_rng(0).random((128, 128), np.float32))
+    at = started()
+    check(at.file_uploader(key="uploads").set_value([("x.png", film() if passes else noise, "image/png")]).run())
+    (shown,) = viewers(at)
+    assert not shown["outline"]
+    assert bool(heat_maps(at)) == passes
+    assert bool(at.error) == (not passes)
+    late.set_result(find(read_radiograph(film()), None))
+    check(at.run())
+    (shown,) = viewers(at)
+    assert shown["outline"]
 
 
 def test_what_networks_have_in_common_is_told_one_by_one_on_demand() -> None:

@@ -10,14 +10,15 @@ import sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks import batch, gate, inference, lab, page, users
+from tests.benchmarks import batch, gate, inference, lab, page, sessions, users
 from tests.benchmarks.page import ROOT
 
 
 def main() -> None:
     compared = _comparison()
     browser = page.measure_browser()
-    together = users.measure_users()
+    drops = users.measure_users()
+    together = sessions.measure_sessions()
     rerun = page.measure_rerun()
     ways = inference.measure()
     starts = inference.first_answers()
@@ -41,7 +42,7 @@ def main() -> None:
         "",
         "| the page | measured |",
         "|---|---|",
-        *(f"| {what} | {figure} |" for what, figure in [*browser, *starts, *rerun, *judged]),
+        *(f"| {what} | {figure} |" for what, figure in [*browser, *drops, *starts, *rerun, *judged]),
         f"| synthetic films of 224 px, one core (target 100 a second) | {films:.0f} a second |",
         "",
         "| slow checks of a heat map | measured |",

@@ -34,7 +34,7 @@ FILMS = 500
 _SHARES = (128, 176)
 """Of 256 patients of a source without splits, the first so many are learnt from, and those up to the second are val."""
 
-_KINDS_A_FILM, _SIDE, _WAYS, _NETWORKS, _HIDDEN = 4, 160, 80, 6, 64
+_KINDS_A_FILM, _SIDE, _WAYS, _NETWORKS, _HIDDEN = 7, 160, 80, 6, 64
 _STRENGTH, _BEDSIDE_STRENGTH = 0.8, 0.5
 """How much the looks of frontal films change, and of those that were moved and put under wires before."""
 _PASSING = 0.98

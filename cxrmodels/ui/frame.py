@@ -42,8 +42,13 @@ def service() -> Viewer:
 def _look_ahead() -> None:
     """Compute what the comparison will be asked for, in the background."""
     from cxrmodels.evaluation.board import prepare_shipped
+    from cxrmodels.processes import step_back
 
-    Thread(target=prepare_shipped, name="comparison", daemon=True).start()
+    def prepare() -> None:
+        step_back()
+        prepare_shipped()
+
+    Thread(target=prepare, name="comparison", daemon=True).start()
 
 
 def note_router() -> None:

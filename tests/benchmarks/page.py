@@ -104,6 +104,14 @@ def memory(process: subprocess.Popen[bytes]) -> float:
     return sum(one.memory_info().rss for one in [parent, *parent.children(recursive=True)]) / 2**20
 
 
+def settle(process: subprocess.Popen[bytes]) -> None:
+    """Wait until the server has done what it does behind everybody's back after its networks are loaded: until it has
+    been idle for three seconds."""
+    server, idle = psutil.Process(process.pid), 0
+    while idle < 3:
+        idle = idle + 1 if server.cpu_percent(1.0) < 10 else 0
+
+
 def measure_browser() -> list[tuple[str, str]]:
     """(what, figure): first paint after the command, memory with one and with ten viewers reading a film.
 

@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks.page import free_port, memory, served
+from tests.benchmarks.page import free_port, memory, served, settle
 from tests.benchmarks.users import GONE, STUCK, made_films
 
 SESSIONS, FILMS, THINKS = 10, 20, 8.0
@@ -150,6 +150,7 @@ def measure_sessions(sessions: int = SESSIONS, films: int = FILMS, thinks: float
         single = Session(port)
         for film in islice(made_films(1024), 3):  # all networks loaded and compiled, heat maps too
             single.drop(film)
+        settle(process)
         alone = statistics.median(single.drop(film) for film in islice(made, _ALONE))
         single.close()
         time.sleep(GONE)

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from cxrmodels.phantom import FINDINGS, phantom
 from cxrmodels.zoo import shipped
-from tests.benchmarks.page import free_port, launch, open_page, served
+from tests.benchmarks.page import free_port, launch, open_page, served, settle
 
 TRIES = 7
 GONE = 20.0
@@ -97,12 +97,13 @@ def measure_users(tries: int = TRIES) -> list[tuple[str, str]]:
     """(what, figure), medians of so many films. A film that is never answered ends it with an exception."""
     port = free_port()
     options = ("--server.disconnectedSessionTTL", "1", "--server.fileWatcherType", "none")
-    with sync_playwright() as playwright, served(port, "app.py", *options):
+    with sync_playwright() as playwright, served(port, "app.py", *options) as process:
         browser = launch(playwright)
         made, large = made_films(320), made_films(1024)
         page = _enter(browser, port)
         for _ in range(3):  # all networks loaded and compiled, heat maps too; all of the page that the browser needs
             _timed(page, next(large))
+        settle(process)
         figures = [("a film of 1024 px dropped, warm", [_timed(page, next(large)) for _ in range(tries)])]
         figures.append(("one of 320 px", [_timed(page, next(made)) for _ in range(tries)]))
         page.context.close()

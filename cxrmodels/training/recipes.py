@@ -78,9 +78,10 @@ RECIPES: dict[str, Recipe] = {
     "xception": Recipe((Stage(72, 4, 1e-3, 0.3), Stage(128, 1, 4e-4, 0.3)), weight_decay=2e-2),
     "darkcovidnet": Recipe((Stage(128, 5, 1e-3, 0.3), Stage(256, 2, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe(
-        (Stage(128, 12, 2e-3, 0.5), Stage(192, 3, 5e-4, 0.5)),
+        (Stage(128, 24, 2e-3, 0.5), Stage(192, 5, 5e-4, 0.4)),
         weight_decay=2e-2,
         label_smoothing=0.05,
+        precision="mixed_bfloat16",
         augmentation="restyle",
         sources=("ieee8023", "shenzhen"),
         even_sources=True,

@@ -114,7 +114,8 @@ class Numbers:
         middle, width: float32 (F,), of frontal films.
         ways: float32 (F, D): what frontal films differ by; scaled so that each way's coordinate has variance one.
         leftover: the mean squared rest that these ways do not explain, of frontal films.
-        scale: float32 (5,): weights of the four kinds of evidence, and a constant; together they give the score.
+        scale: float32 (2, 5): weights of the four kinds of evidence, and a constant; of kinds of pictures that the
+            networks know, and of those they do not. The lower sum is the score.
     """
 
     mean: np.ndarray
@@ -158,7 +159,8 @@ class Numbers:
 
     def score(self, evidence: np.ndarray) -> np.ndarray:
         """Evidence (N, 4) -> (N,), the higher the more like a frontal film."""
-        return evidence @ self.scale[:-1] + self.scale[-1]
+        sums: np.ndarray = evidence @ self.scale[:, :-1].T + self.scale[:, -1]
+        return sums.min(axis=1)
 
 
 def _damaged(what: str) -> ModelError:

@@ -34,11 +34,11 @@ FILMS = 500
 _SHARES = (128, 176)
 """Of 256 patients of a source without splits, the first so many are learnt from, and those up to the second are val."""
 
-_KINDS_A_FILM, _SIDE, _WAYS, _NETWORKS, _HIDDEN = 7, 160, 80, 6, 64
+_KINDS_A_FILM, _SIDE, _WAYS, _NETWORKS, _HIDDEN, _PARTS = 6, 160, 80, 6, 64, 4
 _STRENGTH, _BEDSIDE_STRENGTH = 0.8, 0.5
 """How much the looks of frontal films change, and of those that were moved and put under wires before."""
-_PASSING = 0.98
-"""Share of each source's changed val films that the threshold lets pass: what is asked for of every source."""
+_PASSING = 0.985
+"""Share of each source's changed val films that the threshold lets pass: a little more than is asked for of each."""
 _UNUSUAL = 0.01
 _MEASURED, _DRAWN, _CHANGED, _BATCH = 300, 50, 50, 16
 """Films of each source, pictures of each drawn kind, and test films of each kind of change, that measure it."""
@@ -141,12 +141,55 @@ def _describe_films(films: Sequence[Film], seed: int, report: Callable[[int, int
 
 def _fit(data: _Described) -> Numbers:
     """Small networks and a logistic regression among the classes, and how frontal films spread, from the train films;
-    how these count together, from the val films."""
+    how these count together, from the val films.
+
+    They are weighed twice: by what networks say that know all kinds, and by what networks say of kinds that they do not
+    know. Of what they know networks are so sure that distances hardly count; but those are what tells a kind that
+    nobody thought of.
+    """
+    val = data.roles == "val"
+    numbers = _learn(data, data.roles == "train")
+    known = [(numbers.evidence(data.numbers[val])[1], data.kinds[val] == FRONTAL)]
+    unknown = []
+    others = [kind for kind in BUILT_WITH if kind not in CLASSES]
+    for part in range(_PARTS):
+        left_out = np.isin(data.kinds, others[part::_PARTS])
+        judges = _learn(data, (data.roles == "train") & ~left_out)
+        asked = val & (left_out | (data.kinds == FRONTAL))
+        unknown.append((judges.evidence(data.numbers[asked])[1], ~left_out[asked]))
+    numbers.scale[:] = [_weighed(numbers, data, parts) for parts in (known, unknown)]
+    return numbers
+
+
+def _weighed(numbers: Numbers, data: _Described, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Weights of the kinds of evidence and a constant, (5,), for pairs of evidence and whether it is a frontal film's.
+    By the constant both ways of weighing refuse as many frontal films from elsewhere."""
+    from sklearn.linear_model import LogisticRegression
+
+    evidence, frontal = (np.concatenate(one) for one in zip(*parts, strict=True))
+    weights = LogisticRegression(class_weight="balanced").fit(evidence, frontal).coef_[0]
+    films, sources = _elsewhere(data)
+    scores = numbers.evidence(films)[1] @ weights
+    return np.append(weights, -_least(scores, sources))
+
+
+def _elsewhere(data: _Described) -> tuple[np.ndarray, np.ndarray]:
+    """Val films that look as if they had come from elsewhere, and their sources."""
+    chosen = (data.roles == "val") & (data.kinds == FRONTAL) & ~data.untouched
+    return data.numbers[chosen], data.sources[chosen]
+
+
+def _least(scores: np.ndarray, sources: np.ndarray) -> float:
+    """The score that as many of each source's films reach as are to pass."""
+    return min(float(np.quantile(scores[sources == source], 1 - _PASSING)) for source in LEARNT_FROM)
+
+
+def _learn(data: _Described, train: np.ndarray) -> Numbers:
+    """All but how the kinds of evidence count together; `train` bool (N,), what to learn from."""
     from sklearn.decomposition import PCA
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
 
-    train, val = data.roles == "train", data.roles == "val"
     classes = np.array([CLASSES.index(kind) if kind in CLASSES else CLASSES.index("other") for kind in data.kinds])
     x = data.numbers[train].astype(np.float64)
     mean, spread = x.mean(0), x.std(0) + 1e-3
@@ -170,7 +213,7 @@ def _fit(data: _Described) -> Numbers:
     away = (frontal - middle) / width
     spreads = PCA(min(_WAYS, len(away) - 1), random_state=0).fit(away)
     along = away @ spreads.components_.T
-    numbers = Numbers(
+    return Numbers(
         mean=mean.astype(np.float32),
         spread=spread.astype(np.float32),
         linear=(turn @ linear.coef_.T).astype(np.float32),
@@ -183,19 +226,15 @@ def _fit(data: _Described) -> Numbers:
         width=width.astype(np.float32),
         ways=(spreads.components_.T / np.sqrt(spreads.explained_variance_)).astype(np.float32),
         leftover=np.array(((away**2).sum(1) - (along**2).sum(1)).mean(), np.float32),
-        scale=np.zeros(5, np.float32),
+        scale=np.zeros((2, 5), np.float32),
     )
-    _, evidence = numbers.evidence(data.numbers[val])
-    both = LogisticRegression(class_weight="balanced").fit(evidence, classes[val] == 0)
-    numbers.scale[:] = [*both.coef_[0], both.intercept_[0]]
-    return numbers
 
 
 def _threshold(numbers: Numbers, data: _Described) -> float:
-    """The score that 98 % of each source's val films reach when they look as if they had come from elsewhere."""
-    elsewhere = (data.roles == "val") & (data.kinds == FRONTAL) & ~data.untouched
-    scores, sources = numbers.score(numbers.evidence(data.numbers[elsewhere])[1]), data.sources[elsewhere]
-    return min(float(np.quantile(scores[sources == source], 1 - _PASSING)) for source in LEARNT_FROM)
+    """The score that as many of each source's val films reach as are to pass, when they look as if they had come from
+    elsewhere."""
+    films, sources = _elsewhere(data)
+    return _least(numbers.score(numbers.evidence(films)[1]), sources)
 
 
 def _usual(films: Sequence[Film], report: Callable[[int, int], object]) -> dict[str, tuple[float, float]]:

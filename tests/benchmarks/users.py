@@ -81,7 +81,7 @@ def _timed(page: Page, film: bytes) -> tuple[float, float]:
     _drop(page, film)
     taken = _wait(page)
     page.get_by_role("button", name="All heat maps (PNG)").wait_for()  # the last thing on the page
-    page.get_by_test_id("stFileUploaderDeleteBtn").get_by_role("button").click()
+    page.get_by_role("button", name="Remove film.jpg").click()
     page.get_by_text("Drop a chest radiograph above", exact=False).wait_for()
     return taken
 

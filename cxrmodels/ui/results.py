@@ -278,7 +278,8 @@ def show_results(film: ChosenFilm) -> None:
         together, downloads = st.empty(), st.empty()
     wait((where,), _FILM_SECONDS)
     found = _succeeded(where)
-    _film(picture, film, where)
+    # One that comes later in the same run is another element.
+    _film(picture, film, where.result() if found else None, "viewer" if found else "viewer_at_first")
 
     progress = _Progress(summary)
     # No answer is shown before it is known whether the film is one that can be answered.
@@ -299,7 +300,7 @@ def show_results(film: ChosenFilm) -> None:
     if not found:
         wait((where,), _FILM_SECONDS)
         if _succeeded(where):
-            _film(picture, film, where)
+            _film(picture, film, where.result(), "viewer")
     if shown and state.complete:
         with summary.container():
             _summary(film, state)
@@ -322,9 +323,10 @@ def _looks(
         yield state
         if enough(state) or time.monotonic() > until:
             return
-        if state.waiting:
-            wait(state.waiting, _LOOK_SECONDS)
-        else:  # Too much waited: there may be room soon.
+        coming = [future for future in state.waiting if not future.cancelled()]
+        if coming:
+            wait(coming, _LOOK_SECONDS)
+        else:  # Too much waited, or what was asked for was forgotten: it is asked for again.
             time.sleep(_LOOK_SECONDS)
         # Ends this run where the viewer has clicked something meanwhile: Streamlit looks for that here.
         st.session_state.get(_LIKELIEST)
@@ -364,10 +366,9 @@ def _together(state: _State, choice: _Choice, pixels: np.ndarray) -> None:
         show_council(state.compared, predictions, pixels, state.lungs, choice.opacity, choice.outlines)
 
 
-def _film(place: DeltaGenerator, film: ChosenFilm, where: Future[Lungs | None]) -> None:
-    """The film, with the outline of its lungs if that is there."""
+def _film(place: DeltaGenerator, film: ChosenFilm, lungs: Lungs | None, key: str) -> None:
+    """The film in its viewer, with the outline of its lungs if that is known."""
     radiograph = film.radiograph
-    lungs = where.result() if _succeeded(where) else None
     about = [radiograph.format, *radiograph.notes]
     if film.source:
         about.append(f"From {film.source}")
@@ -379,8 +380,7 @@ def _film(place: DeltaGenerator, film: ChosenFilm, where: Future[Lungs | None]) 
             sha256=radiograph.sha256,
             alt=f"Chest radiograph {radiograph.name}",
             name=radiograph.name,
-            # One that comes later in the same run is another element.
-            key="viewer" if _succeeded(where) else "viewer_at_first",
+            key=key,
             remembered="viewer",
             outline=outline(radiograph.sha256, lungs),
         )

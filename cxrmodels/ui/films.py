@@ -175,6 +175,12 @@ def _open(key: str, uploads: dict[str, UploadedFile]) -> ChosenFilm:
 
 def choose_film() -> ChosenFilm | None:
     """Drop zone, the list of uploads and the gallery; returns the film that is chosen, read once a choice."""
+    # In one place, whatever stands in it: what follows would move, and show parts of its last film where it was.
+    with st.container():
+        return _choose_film()
+
+
+def _choose_film() -> ChosenFilm | None:
     ready, _, problem = _ready()
     changed = st.session_state.pop(_CHANGED, False)
     uploads = _uploads()

@@ -36,6 +36,7 @@ LAYERS = (
         "files",
         "turns",
         "processes",
+        "memory",
         "rate",
     ),
     ("zoo",),

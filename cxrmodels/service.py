@@ -384,7 +384,7 @@ class Service:
 
     def _make_room(self, kept: OrderedDict[Hashable, Any], answers: Mapping[Hashable, Future[Any]]) -> None:
         """Drop the least recently used of what is finished, until the rest is light enough."""
-        finished = {name: weight(one.result()) for name, one in answers.items() if _succeeded(one)}
+        finished = {name: weight(one.result()) for name, one in answers.items() if succeeded(one)}
         total = sum(finished.values())
         for name, bytes_ in finished.items():
             if total <= self._kept_bytes:
@@ -394,10 +394,10 @@ class Service:
             self._askers.pop(name, None)
 
     def _finished(self) -> list[Future[Any]]:
-        return [future for future in self._answers.values() if _succeeded(future)]
+        return [future for future in self._answers.values() if succeeded(future)]
 
     def _finished_jobs(self) -> list[Future[Any]]:
-        return [job.answer for job in self._jobs.values() if _succeeded(job.answer)]
+        return [job.answer for job in self._jobs.values() if succeeded(job.answer)]
 
 
 class Viewer:
@@ -443,7 +443,8 @@ def settled(future: Future[Any]) -> bool:
     return future.done() and not future.cancelled()
 
 
-def _succeeded(future: Future[Any]) -> bool:
+def succeeded(future: Future[Any]) -> bool:
+    """Whether a future has come to an answer."""
     return settled(future) and future.exception() is None
 
 

@@ -74,8 +74,8 @@ def test_a_page_shows_nothing_unescaped(path: Path) -> None:
         # HTML of its own, or code: there is none but in components, whose text is constant and their data escaped.
         assert name_of(call) not in ("html", "iframe", "declare_component", "exec", "eval")
         if name_of(call) == "component":
-            for keyword in call.keywords:
-                assert not any(isinstance(node, ast.JoinedStr) for node in ast.walk(keyword.value))
+            for part in [*call.args, *(keyword.value for keyword in call.keywords)]:
+                assert not any(isinstance(node, ast.JoinedStr) for node in ast.walk(part))
     assert list(unescaped_errors(tree)) == []
 
 

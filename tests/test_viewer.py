@@ -18,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from cxrmodels.radiograph import Floats, resize
 from cxrmodels.ui import viewer
+from cxrmodels.ui.components import asset
 
 
 @pytest.fixture(autouse=True)
@@ -165,5 +166,5 @@ def test_another_film_is_not_taken_from_the_cache() -> None:
 
 @pytest.mark.parametrize("part", ["viewer.html", "viewer.css", "viewer.js"])
 def test_loads_nothing_from_elsewhere(part: str) -> None:
-    text = (viewer._ASSETS / part).read_text(encoding="utf-8")
+    text = asset(part)
     assert not re.search(r"https?:|//[a-z]+\.|@import|url\(|\bfetch\(|\bimport\b", text)

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from cxrmodels.training.side_view import side_view
 
 Kind = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""(film, uint8 (S, S), random numbers) -> uint8 (S, S); drawn kinds take only the size of the film."""
+"""(film, uint8 (S, S), random numbers) -> uint8 (S, S); drawn kinds take its size, at most its fine detail."""
 
 
 def _resized(film: np.ndarray, width: int, height: int) -> np.ndarray:

@@ -1,25 +1,16 @@
-"""A network's probabilities as bars: a Streamlit component (v2, inline) that is there at once, charts or not."""
+"""A network's probabilities as bars, which are there before any chart library is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import streamlit as st
 
 from cxrmodels.findings import TITLES
 from cxrmodels.plots import COLOURS, OTHER_COLOUR, percent
+from cxrmodels.ui.components import asset, component
 
-_ASSETS = Path(__file__).parent / "assets"
-
-_mount = st.components.v2.component(
-    "cxr_bars",
-    # The role is said: where a list has no marks, some browsers take it for none.
-    html='<ul role="list"></ul>',
-    css=(_ASSETS / "bars.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "bars.js").read_text(encoding="utf-8"),
-)
+# The role is said: where a list has no marks, some browsers take it for none.
+_mount = component("bars", '<ul role="list"></ul>', asset("list.css"))
 
 
 def probability_bars(title: str, findings: Sequence[str], probabilities: Sequence[float], *, key: str) -> None:

@@ -1,25 +1,18 @@
-"""What several networks think of one question, on one axis: a Streamlit component (v2, inline)."""
+"""What several networks think of one question, on one axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from cxrmodels.evaluation.calibration import NOT_SURE
-from cxrmodels.plots import percent
+from cxrmodels.plots import COLOURS, percent
+from cxrmodels.ui.components import asset, component
 
-_ASSETS = Path(__file__).parent / "assets"
 _SHAPES = {"covid19": "covid19", "other": "other", NOT_SURE: "unsure"}
 
-_mount = st.components.v2.component(
-    "cxr_dots",
-    html='<ul role="list"></ul>',
-    css=(_ASSETS / "dots.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "dots.js").read_text(encoding="utf-8"),
-)
+# The role is said: where a list has no marks, some browsers take it for none.
+_mount = component("dots", '<ul role="list"></ul>', asset("list.css"))
 
 
 def agreement_dots(
@@ -40,6 +33,7 @@ def agreement_dots(
             "value": None if value is None else round(float(value), 4),
             "said": "" if value is None else percent(float(value)),
             "call": _SHAPES[call],
+            "colour": COLOURS.get(call, ""),
         }
         for title, value, call in zip(titles, probabilities, calls, strict=True)
     ]

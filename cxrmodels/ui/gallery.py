@@ -5,21 +5,15 @@ A Streamlit component (v2, inline), because Streamlit's own pictures cannot be c
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import streamlit as st
 
-_ASSETS = Path(__file__).parent / "assets"
+from cxrmodels.ui.components import component
+from cxrmodels.ui.pictures import address
 
-_mount = st.components.v2.component(
-    "cxr_gallery",
-    html='<div class="strip" role="group"></div>',
-    css=(_ASSETS / "gallery.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "gallery.js").read_text(encoding="utf-8"),
-)
+_mount = component("gallery", '<div class="strip" role="group"></div>')
 
 
 class Item(NamedTuple):
@@ -67,16 +61,15 @@ def gallery(
         "label": label,
         "chosen": chosen,
         "small": small,
-        # A tuple, not a list: Streamlit would import pandas (half a second) to see whether a list is a data frame.
-        "films": tuple(
+        "films": [
             {
                 "key": item.key,
                 "title": item.title,
                 "detail": item.detail,
                 "about": item.about,
-                "picture": f"data:image/png;base64,{base64.b64encode(item.picture).decode('ascii')}",
+                "picture": address(item.picture),
             }
             for item in items
-        ),
+        ],
     }
     _mount(key=key, data=data, on_picked_change=picked)

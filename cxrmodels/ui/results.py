@@ -36,7 +36,7 @@ from cxrmodels.plots import (
 )
 from cxrmodels.preprocessing import WORDS
 from cxrmodels.radiograph import Radiograph, resize
-from cxrmodels.service import Reading, settled
+from cxrmodels.service import Reading, settled, succeeded
 from cxrmodels.ui.bars import probability_bars
 from cxrmodels.ui.council import show_council
 from cxrmodels.ui.dots import agreement_dots
@@ -184,12 +184,12 @@ def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
     radiograph, shared = film.radiograph, service()
     asked, gate, where = _ask(radiograph)
     mapped: dict[str, Future[SaliencyMap]] = {}
-    readings = {key: future.result() for key, future in asked.items() if _succeeded(future)}
+    readings = {key: future.result() for key, future in asked.items() if succeeded(future)}
     for key, reading in readings.items():
         finding = _finding_of(reading.prediction, choice)
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
-    heats = {key: future.result() for key, future in mapped.items() if _succeeded(future)}
+    heats = {key: future.result() for key, future in mapped.items() if succeeded(future)}
     everything: tuple[Future[Any], ...] = (gate, where, *asked.values(), *mapped.values())
     state = _State(
         readings,
@@ -198,7 +198,7 @@ def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
         heats,
         _open(everything),
         _said(gate) if settled(gate) and not _was_refused(gate) else None,
-        where.result() if _succeeded(where) else None,
+        where.result() if succeeded(where) else None,
         place=shared.place(radiograph),
         refused=next((str(one.exception()) for one in everything if _was_refused(one)), ""),
     )
@@ -217,17 +217,13 @@ def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choic
     return replace(
         state,
         waiting=_open(asked),
-        compared=tuple(future.result() for future in asked if _succeeded(future)),
+        compared=tuple(future.result() for future in asked if succeeded(future)),
         refused=next((str(one.exception()) for one in asked if _was_refused(one)), ""),
     )
 
 
 def _open(asked: Iterable[Future[Any]]) -> tuple[Future[Any], ...]:
     return tuple(future for future in asked if not settled(future))
-
-
-def _succeeded(future: Future[Any]) -> bool:
-    return settled(future) and future.exception() is None
 
 
 def _problems(asked: Mapping[str, Future[Any]]) -> dict[str, str]:
@@ -277,7 +273,7 @@ def show_results(film: ChosenFilm) -> None:
         cards = _Cards(film, choice, pixels)
         together, downloads = st.empty(), st.empty()
     wait((where,), _FILM_SECONDS)
-    found = _succeeded(where)
+    found = succeeded(where)
     # One that comes later in the same run is another element.
     _film(picture, film, where.result() if found else None, "viewer" if found else "viewer_at_first")
 
@@ -299,7 +295,7 @@ def show_results(film: ChosenFilm) -> None:
                 progress.show(state)
     if not found:
         wait((where,), _FILM_SECONDS)
-        if _succeeded(where):
+        if succeeded(where):
             _film(picture, film, where.result(), "viewer")
     if shown and state.complete:
         with summary.container():

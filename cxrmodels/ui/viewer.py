@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,18 +16,12 @@ import streamlit as st
 from PIL import Image
 
 from cxrmodels.radiograph import Floats, resize
+from cxrmodels.ui.components import asset, component
 
 LONGEST_SIDE = 1024
 """Longest side, in pixels, of what is sent to the browser: about 1.5 MB for a noisy film, once."""
 
-_ASSETS = Path(__file__).parent / "assets"
-
-_mount = st.components.v2.component(
-    "cxr_radiograph_viewer",
-    html=(_ASSETS / "viewer.html").read_text(encoding="utf-8"),
-    css=(_ASSETS / "viewer.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "viewer.js").read_text(encoding="utf-8"),
-)
+_mount = component("viewer", asset("viewer.html"))
 
 
 def radiograph_viewer(

@@ -26,10 +26,12 @@ from websockets.typing import Subprotocol
 
 from cxrmodels.zoo import shipped
 from tests.benchmarks.page import free_port, memory, served, settle
-from tests.benchmarks.users import GONE, STUCK, made_films
+from tests.benchmarks.users import STUCK, made_films
 
 SESSIONS, FILMS, THINKS = 10, 20, 8.0
 _ALONE, _ROUNDS = 8, 3
+_GONE = 20.0
+"""Seconds after viewers have gone in which their sessions are to end."""
 
 
 class Session:
@@ -153,7 +155,7 @@ def measure_sessions(sessions: int = SESSIONS, films: int = FILMS, thinks: float
         settle(process)
         alone = statistics.median(single.drop(film) for film in islice(made, _ALONE))
         single.close()
-        time.sleep(GONE)
+        time.sleep(_GONE)
         began = most = memory(process)
         viewers = [Session(port) for _ in range(sessions)]
         together: list[float] = []
@@ -173,7 +175,7 @@ def measure_sessions(sessions: int = SESSIONS, films: int = FILMS, thinks: float
         apart = [taken for view in views for taken in view.result()]
         for viewer in viewers:
             viewer.close()
-        time.sleep(GONE)
+        time.sleep(_GONE)
         ended = memory(process)
 
     at_once, late = (float(np.percentile(taken, 95)) for taken in (together, apart))

@@ -16,8 +16,6 @@ from cxrmodels.zoo import shipped
 from tests.benchmarks.page import free_port, launch, open_page, served, settle
 
 TRIES = 7
-GONE = 20.0
-"""Seconds after viewers have gone in which their sessions are to end."""
 STUCK = 180.0
 
 # Notes when all bars of the film that is dropped are there, and when all its heat maps are. The page shows none before.

@@ -7,11 +7,12 @@ function element(kind, name, text) {
   return made;
 }
 
-function line({ name, value, said, call }) {
+function line({ name, value, said, call, colour }) {
   const item = element("li", "");
   const track = element("span", "track");
   if (value !== null) {
     const dot = element("span", `dot ${call}`);
+    if (colour) dot.style.backgroundColor = colour;
     // The number stands where there is room for it.
     const number = element("span", value > 0.8 ? "number before" : "number", said);
     for (const one of [dot, number]) one.style.left = `${100 * value}%`;

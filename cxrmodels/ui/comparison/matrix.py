@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import streamlit as st
 
-_ASSETS = Path(__file__).parent.parent / "assets"
+from cxrmodels.ui.components import component
 
-_mount = st.components.v2.component(
-    "cxr_matrix",
-    html="<table></table>",
-    css=(_ASSETS / "matrix.css").read_text(encoding="utf-8"),
-    js=(_ASSETS / "matrix.js").read_text(encoding="utf-8"),
-)
+_mount = component("matrix", "<table></table>")
 
 
 def matrix(

@@ -53,6 +53,23 @@ def _magma() -> np.ndarray:
     return np.stack(channels, axis=1).astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def _mixtures(opacity: float) -> np.ndarray:
+    """Every grey under every heat: uint8 (256, 256, 3), by heat and then grey. A picture is looked up here, pixel by
+    pixel, which takes a tenth of the time of working each of them out."""
+    grey, heat = np.arange(256, dtype=np.float32), np.linspace(0, 1, 256, dtype=np.float32)[:, None]
+    # The power, and leaving out the map's black end, lift weak evidence to where it can be seen on a film; nothing
+    # stays nothing.
+    alpha = (opacity * heat**0.7)[..., None]
+    colour = _magma()[np.rint(64 + heat * 191).astype(int)]
+    return np.rint((1 - alpha) * grey[None, :, None] + alpha * colour).astype(np.uint8)
+
+
+def greys(values: np.ndarray) -> np.ndarray:
+    """Values from 0 to 1, clipped there, as uint8 from 0 to 255."""
+    return np.rint(255 * np.clip(values, 0, 1)).astype(np.uint8)
+
+
 def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     """A heat map over its film: transparent where there is nothing, up to `opacity` where it is hottest.
 
@@ -64,13 +81,8 @@ def overlay(pixels: np.ndarray, heat: np.ndarray, opacity: float) -> np.ndarray:
     Returns:
         uint8 (H, W, 3).
     """
-    # The power, and leaving out the map's black end, lift weak evidence to where it can be seen on a film; nothing
-    # stays nothing.
-    heat = np.clip(heat, 0, 1)
-    alpha = (opacity * heat**0.7)[..., None]
-    colour = _magma()[np.rint(64 + heat * 191).astype(int)]
-    mixed = (1 - alpha) * (255 * pixels)[..., None] + alpha * colour
-    return np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+    place = greys(heat).astype(np.intp) << 8 | greys(pixels)
+    return np.take(_mixtures(opacity).reshape(-1, 3), place, axis=0)
 
 
 def outlined(picture: np.ndarray, lines: Sequence[np.ndarray]) -> np.ndarray:
@@ -82,9 +94,10 @@ def outlined(picture: np.ndarray, lines: Sequence[np.ndarray]) -> np.ndarray:
     """
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
+    drawn = [(line * (image.width, image.height)).ravel().tolist() for line in lines]
     for colour, wide in ((_OUTLINE_EDGE, 3), (_OUTLINE, 1)):
-        for line in lines:
-            draw.line([(x * image.width, y * image.height) for x, y in line], fill=colour, width=wide, joint="curve")
+        for line in drawn:
+            draw.line(line, fill=colour, width=wide, joint="curve")
     return np.asarray(image)
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -149,6 +149,9 @@ class Service:
         self._line = FairLine(most_waiting)
         self._engines: dict[str, Engine] = {}
         self._answers: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        # Of what is finished, weighed once: all of it anew at each answer was a third of the worker's time.
+        self._weights: dict[Hashable, int] = {}
+        self._job_weights: dict[Hashable, int] = {}
         self._askers: dict[Hashable, set[str]] = {}
         self._failures: dict[Hashable, float] = {}
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
@@ -219,7 +222,7 @@ class Service:
     def kept_bytes(self) -> int:
         """Bytes of all answers that are kept."""
         with self._guard:
-            return sum(weight(future.result()) for future in (*self._finished(), *self._finished_jobs()))
+            return sum(self._weights.values()) + sum(self._job_weights.values())
 
     def forget(self, viewer: str, radiograph: Radiograph | None = None) -> None:
         """Drop what was asked by this viewer, who has left, and by nobody else: answers, and what waits or is at work.
@@ -236,11 +239,9 @@ class Service:
                 askers.discard(viewer)
                 if askers:
                     continue
-                del self._askers[name]
                 self._failures.pop(name, None)
-                if job := self._jobs.pop(name, None):
-                    job.stop()
-                if future := self._answers.pop(name, None):
+                self._drop_job(name)
+                if future := self._drop_answer(name):
                     dropped.append(future)
             if radiograph is None or self._prepared[0] == radiograph.sha256:
                 self._prepared = ("", {})
@@ -269,7 +270,7 @@ class Service:
                 self._drop_job(next(iter(self._jobs)))
         if begun:
             try:
-                self._ask(viewer, job, lambda: self._advance(job, viewer))
+                self._ask(viewer, job, lambda: self._advance(name, job, viewer))
             except LineFullError as full:
                 job.answer.set_exception(full)
                 with self._guard:
@@ -283,15 +284,23 @@ class Service:
     def _drop_job(self, name: Hashable) -> None:
         if job := self._jobs.pop(name, None):
             job.stop()
+        self._job_weights.pop(name, None)
         self._askers.pop(name, None)
 
-    def _advance(self, job: Job, viewer: str) -> None:
+    def _drop_answer(self, name: Hashable) -> Future[Any] | None:
+        self._weights.pop(name, None)
+        self._askers.pop(name, None)
+        return self._answers.pop(name, None)
+
+    def _advance(self, name: Hashable, job: Job, viewer: str) -> None:
         if job.advance():
             # In a new turn: whatever others asked for meanwhile comes first.
-            self._ask(viewer, job, lambda: self._advance(job, viewer), counts=False)
+            self._ask(viewer, job, lambda: self._advance(name, job, viewer), counts=False)
             return
         with self._guard:
-            self._make_room(self._jobs, {name: one.answer for name, one in self._jobs.items()})
+            if self._jobs.get(name) is job and succeeded(job.answer):
+                self._job_weights[name] = weight(job.answer.result())
+            self._make_room(self._jobs, self._job_weights, self._drop_job)
 
     def engine(self, key: str, viewer: str = "") -> Future[Engine]:
         """A model's engine, loaded in turn with the other work."""
@@ -375,29 +384,24 @@ class Service:
             if self._answers.get(name) is not done:
                 return  # Everybody who wanted it has left.
             if done.cancelled():
-                del self._answers[name]
-                self._askers.pop(name, None)
+                self._drop_answer(name)
             elif done.exception() is not None:
                 self._failures[name] = time.monotonic()
             else:
-                self._make_room(self._answers, self._answers)
+                self._weights[name] = weight(done.result())
+                self._make_room(self._answers, self._weights, self._drop_answer)
 
-    def _make_room(self, kept: OrderedDict[Hashable, Any], answers: Mapping[Hashable, Future[Any]]) -> None:
+    def _make_room(
+        self, kept: OrderedDict[Hashable, Any], weights: dict[Hashable, int], drop: Callable[[Hashable], object]
+    ) -> None:
         """Drop the least recently used of what is finished, until the rest is light enough."""
-        finished = {name: weight(one.result()) for name, one in answers.items() if succeeded(one)}
-        total = sum(finished.values())
-        for name, bytes_ in finished.items():
+        total = sum(weights.values())
+        for name in list(kept):
             if total <= self._kept_bytes:
-                break
-            total -= bytes_
-            del kept[name]
-            self._askers.pop(name, None)
-
-    def _finished(self) -> list[Future[Any]]:
-        return [future for future in self._answers.values() if succeeded(future)]
-
-    def _finished_jobs(self) -> list[Future[Any]]:
-        return [job.answer for job in self._jobs.values() if succeeded(job.answer)]
+                return
+            if name in weights:
+                total -= weights[name]
+                drop(name)
 
 
 class Viewer:

@@ -69,6 +69,13 @@ def sides(lungs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return right, lungs & ~right
 
 
+def sides_at(lungs: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """`sides`, of the mask brought to another size."""
+    if lungs.dtype == bool and lungs.ndim == 2 and lungs.shape != (height, width):
+        lungs = resize(lungs.astype(np.float32), width, height) >= 0.5
+    return sides(lungs)
+
+
 def evidence(heat: np.ndarray, lungs: np.ndarray) -> Evidence:
     """Where the evidence lies.
 
@@ -79,9 +86,16 @@ def evidence(heat: np.ndarray, lungs: np.ndarray) -> Evidence:
     Raises:
         ValueError: the mask is empty, or not of this kind.
     """
-    if lungs.dtype == bool and lungs.ndim == 2 and lungs.shape != heat.shape:
-        lungs = resize(lungs.astype(np.float32), heat.shape[1], heat.shape[0]) >= 0.5
-    right, left = sides(lungs)
+    return evidence_between(heat, *sides_at(lungs, *heat.shape))
+
+
+def evidence_between(heat: np.ndarray, right: np.ndarray, left: np.ndarray) -> Evidence:
+    """The same where it is known which lung is which, as for many maps of one film.
+
+    Args:
+        heat: float (h, w), 0-1.
+        right, left: bool (h, w), from `sides_at`.
+    """
     total = float(heat.sum())
     of_right, of_left = (float(heat[side].sum()) / total if total else 0.0 for side in (right, left))
     hot = heat >= AFFECTED * heat.max() if total else np.zeros(heat.shape, bool)
@@ -93,7 +107,8 @@ def evidence(heat: np.ndarray, lungs: np.ndarray) -> Evidence:
     else:
         side = "both"
     shares = [float(hot[lung].mean()) if lung.any() else 0.0 for lung in (right, left)]
-    return Evidence(inside, float(lungs.mean()), of_right, of_left, shares[0], shares[1], side)
+    lung_share = float(right.mean() + left.mean())
+    return Evidence(inside, lung_share, of_right, of_left, shares[0], shares[1], side)
 
 
 NO_DISEASE = frozenset({"normal", "non_covid19"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from cxrmodels.explain.evidence import Evidence, evidence
+from cxrmodels.explain.evidence import Evidence, evidence_between, sides_at
 from cxrmodels.lungs import Lungs, contours
 
 
@@ -19,9 +19,15 @@ def outline(film: str, lungs: Lungs | None) -> tuple[np.ndarray, ...]:
     return _outline(film, lungs.drawn, lungs.mask) if lungs else ()
 
 
+@st.cache_resource(scope="session", max_entries=8, show_spinner=False)
+def _sides(film: str, drawn: bool, height: int, width: int, _mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return sides_at(_mask, height, width)
+
+
 @st.cache_data(scope="session", max_entries=512, show_spinner=False)
 def _evidence(film: str, map_of: tuple[str, ...], drawn: bool, _heat: np.ndarray, _mask: np.ndarray) -> Evidence:
-    return evidence(_heat, _mask)
+    height, width = _heat.shape
+    return evidence_between(_heat, *_sides(film, drawn, height, width, _mask))
 
 
 def evidence_of(film: str, map_of: tuple[str, ...], heat: np.ndarray, lungs: Lungs) -> Evidence:

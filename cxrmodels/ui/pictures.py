@@ -13,6 +13,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from cxrmodels.plots import greys
+
 _QUALITY = 90
 
 
@@ -34,4 +36,4 @@ def photo(picture: np.ndarray) -> str:
 
 def film_photo(pixels: np.ndarray) -> str:
     """The same of a film, float (H, W), 0-1."""
-    return photo(np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8))
+    return photo(greys(pixels))

@@ -1,8 +1,9 @@
 """The line in front of the models: bounded, and fair between those who stand in it.
 
 Everybody has a row of their own; the rows take turns. A turn is all that waits for one film, since a film is of use
-only when every network has answered, or one piece of long work. Whoever asks for two hundred films at once is served
-between the others, and not before them.
+only when every network has answered, or one piece of long work. What is asked for as soon as those answers are there,
+such as the heat maps, belongs to the same turn: films that take turns by halves are all done late. Whoever asks for two
+hundred films at once is served between the others, and not before them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ from typing import Any
 
 from cxrmodels.zoo import ModelError
 
+_FOLLOWS_SECONDS = 0.5
+"""What is asked of a film so soon after its turn is still part of that: a page asks by itself, nobody has clicked."""
+_TURN_SECONDS = 1.0
+"""A turn that has taken so long gets nothing more, or one viewer could keep it for good."""
 _SMOOTHING = 0.2
 """How much the latest turn counts in the expected length of one."""
 
@@ -61,9 +66,11 @@ class Task:
 
 @dataclass(slots=True)
 class _Turn:
+    viewer: str
     about: Hashable
-    tasks: deque[Task]
     counts: bool
+    tasks: deque[Task] = field(default_factory=deque)
+    seconds: float = 0.0
 
 
 class FairLine:
@@ -77,6 +84,8 @@ class FairLine:
         self._most = most
         self._rows: OrderedDict[str, deque[_Turn]] = OrderedDict()  # Whose turn is next comes first.
         self._now: _Turn | None = None
+        # For a moment after a film's turn: when it ended, and how long it was.
+        self._ended: dict[tuple[str, Hashable], tuple[float, float]] = {}
         self._began, self._seconds = 0.0, 0.1
         self._guard = threading.Lock()
 
@@ -93,24 +102,55 @@ class FairLine:
             LineFullError: it would be a new turn, and as many wait as may wait.
         """
         with self._guard:
-            row = self._rows.get(viewer, deque())
-            turn = next((one for one in row if one.about == about), None)
+            turn = self._waiting(viewer, about, counts)
             if turn is None:
-                waiting = self._length()
-                if counts and waiting >= self._most:
-                    raise LineFullError(waiting, max(1, math.ceil(waiting * self._seconds)))
-                turn = _Turn(about, deque(), counts)
-                self._rows.setdefault(viewer, deque()).append(turn)
+                turn = _Turn(viewer, about, counts)
+                ended, seconds = self._ended.get((viewer, about), (-math.inf, 0.0))
+                if counts and time.monotonic() - ended < _FOLLOWS_SECONDS and seconds < _TURN_SECONDS:
+                    turn.seconds = seconds
+                    self._interrupt()
+                    self._put_first(turn)
+                else:
+                    waiting = self._length()
+                    if counts and waiting >= self._most:
+                        raise LineFullError(waiting, max(1, math.ceil(waiting * self._seconds)))
+                    self._rows.setdefault(viewer, deque()).append(turn)
             turn.tasks.append(task)
+
+    def _waiting(self, viewer: str, about: Hashable, counts: bool) -> _Turn | None:
+        """The turn that a task belongs to. A piece of long work is never part of the turn that is being worked on:
+        others come before the next piece."""
+        now = self._now
+        if (
+            now is not None
+            and counts
+            and (now.viewer, now.about) == (viewer, about)
+            and self._taken(now) < _TURN_SECONDS
+        ):
+            return now
+        return next((one for one in self._rows.get(viewer, ()) if one.about == about), None)
+
+    def _interrupt(self) -> None:
+        """Put off what is left of the turn that is being worked on."""
+        if self._now is not None and self._now.tasks:
+            self._now.seconds = self._taken(self._now)
+            self._put_first(self._now)
+            self._now = None
+
+    def _taken(self, turn: _Turn) -> float:
+        """Seconds of work that the turn which is being worked on has taken."""
+        return turn.seconds + time.monotonic() - self._began
+
+    def _put_first(self, turn: _Turn) -> None:
+        self._rows.setdefault(turn.viewer, deque()).appendleft(turn)
+        self._rows.move_to_end(turn.viewer, last=False)
 
     def take(self) -> Task | None:
         """The next task; None when nothing waits. Until the next call its turn counts as being worked on."""
         with self._guard:
             if self._now is not None and self._now.tasks:
                 return self._now.tasks.popleft()
-            if self._now is not None:
-                self._seconds += _SMOOTHING * (time.monotonic() - self._began - self._seconds)
-            self._now = None
+            self._end()
             if not self._rows:
                 return None
             viewer, row = self._rows.popitem(last=False)
@@ -123,8 +163,18 @@ class FairLine:
         """Note that nothing is being worked on any more, where nothing waits."""
         with self._guard:
             if self._now is not None and not self._now.tasks and not self._rows:
-                self._seconds += _SMOOTHING * (time.monotonic() - self._began - self._seconds)
-                self._now = None
+                self._end()
+
+    def _end(self) -> None:
+        """Note that a turn is over."""
+        if self._now is None:
+            return
+        now, taken = time.monotonic(), self._taken(self._now)
+        self._seconds += _SMOOTHING * (taken - self._seconds)
+        if self._now.counts:
+            self._ended = {name: end for name, end in self._ended.items() if now - end[0] < _FOLLOWS_SECONDS}
+            self._ended[self._now.viewer, self._now.about] = now, taken
+        self._now = None
 
     def place(self, about: Hashable) -> int | None:
         """How far a film is from its turn: 1 when it is being worked on or next, 2 when one film comes before it, and

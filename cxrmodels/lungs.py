@@ -27,7 +27,7 @@ _KEPT = 64
 _LEAST_PART = 0.2
 """A spot smaller than this share of the largest one is no lung."""
 
-_guard = threading.Lock()
+_guard, _one_at_a_time = threading.Lock(), threading.Lock()
 _outlines: OrderedDict[str, np.ndarray] = OrderedDict()
 
 
@@ -94,18 +94,29 @@ def outline(radiograph: Radiograph, film: np.ndarray | None = None) -> np.ndarra
     Raises:
         ModelError: the lung network is missing or altered.
     """
-    with _guard:
-        if radiograph.sha256 in _outlines:
-            _outlines.move_to_end(radiograph.sha256)
-            return _outlines[radiograph.sha256]
-    prepared = network_film(radiograph.pixels) if film is None else film
-    found: np.ndarray = outline_batch(prepared[None])[0]
-    found.setflags(write=False)
-    with _guard:
-        _outlines[radiograph.sha256] = found
-        while len(_outlines) > _KEPT:
-            _outlines.popitem(last=False)
+    known = _known(radiograph.sha256)
+    if known is not None:
+        return known
+    # The gate and a network's preparation ask at the same time: the later one waits for the answer of the first.
+    with _one_at_a_time:
+        known = _known(radiograph.sha256)
+        if known is not None:
+            return known
+        prepared = network_film(radiograph.pixels) if film is None else film
+        found: np.ndarray = outline_batch(prepared[None])[0]
+        found.setflags(write=False)
+        with _guard:
+            _outlines[radiograph.sha256] = found
+            while len(_outlines) > _KEPT:
+                _outlines.popitem(last=False)
     return found
+
+
+def _known(sha256: str) -> np.ndarray | None:
+    with _guard:
+        if sha256 in _outlines:
+            _outlines.move_to_end(sha256)
+        return _outlines.get(sha256)
 
 
 def mask_of(radiograph: Radiograph) -> np.ndarray | None:

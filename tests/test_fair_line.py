@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from cxrmodels import fair_line
 from cxrmodels.fair_line import FairLine, LineFullError, Task
 
 
@@ -43,12 +44,43 @@ def test_viewers_take_turns() -> None:
     assert done == ["greedy:g0", "greedy:g1", "late:l", "later:m", "greedy:g2", "greedy:g3", "greedy:g4", "greedy:g5"]
 
 
-def test_what_is_added_to_a_turn_that_has_begun_waits_for_the_next() -> None:
+def test_what_follows_from_a_films_answers_is_part_of_its_turn() -> None:
+    line, done = FairLine(2), list[str]()
+    put(line, "x", "a", done)
+    put(line, "y", "b", done)
+    put(line, "y", "b", done)
+    serve(line, 1)
+    put(line, "x", "a", done)  # While it is being worked on,
+    serve(line, 2)
+    put(line, "z", "c", done)
+    put(line, "x", "a", done)  # and when another film is, though as many wait as may wait.
+    assert [line.place(film) for film in "abc"] == [1, 2, 3]
+    serve(line, 1)
+    put(line, "y", "b", done)
+    serve(line)
+    assert done == ["x:a", "x:a", "y:b", "x:a", "y:b", "y:b", "z:c"]
+
+
+@pytest.mark.parametrize("constant", ["_TURN_SECONDS", "_FOLLOWS_SECONDS"])
+def test_nobody_keeps_a_turn_for_good(constant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, done = FairLine(8), list[str]()
+    put(line, "x", "a", done)
+    put(line, "y", "b", done)
+    serve(line, 2)
+    monkeypatch.setattr(fair_line, constant, 0.0)
+    put(line, "y", "c", done)
+    put(line, "x", "a", done)
+    serve(line)
+    assert done == ["x:a", "y:b", "y:c", "x:a"]
+
+
+def test_a_turn_that_has_taken_its_time_gets_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fair_line, "_TURN_SECONDS", 0.0)
     line, done = FairLine(8), list[str]()
     put(line, "x", "a", done)
     serve(line, 1)
     put(line, "y", "b", done)
-    put(line, "x", "a", done)  # Else one viewer could keep the turn for good.
+    put(line, "x", "a", done)
     serve(line)
     assert done == ["x:a", "y:b", "x:a"]
 

@@ -28,6 +28,7 @@ from cxrmodels.markdown import plain
 from cxrmodels.models import available, card, spec
 from cxrmodels.plots import (
     contact_sheet_png,
+    greys,
     heat_legend_png,
     outlined,
     overlay,
@@ -110,7 +111,7 @@ def _heat_picture(
 
 @st.cache_data(scope="session", max_entries=64, show_spinner=False)
 def _network_input(film: str, model: str, _radiograph: Radiograph) -> str:
-    return address(png(np.rint(255 * network_input(_radiograph, spec(model))[..., 0]).astype(np.uint8)))
+    return address(png(greys(network_input(_radiograph, spec(model))[..., 0])))
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -519,18 +520,28 @@ def _answer(film: ChosenFilm, key: str, state: _State) -> DeltaGenerator:
     if about:
         st.caption(f"The source of this film, {film.source}, {about}.")
     st.caption(_track_record(key, prediction.weights_sha256, film.source), help=_AUC)
-    with st.popover("What the network saw", width="stretch"):
+    _network_saw(film, prediction)
+    return place
+
+
+@st.fragment
+def _network_saw(film: ChosenFilm, prediction: Prediction) -> None:
+    """What went into a network, made when a viewer opens it: few do, and it would be much of what each film costs."""
+    model = spec(prediction.model)
+    details = st.popover("What the network saw", width="stretch", key=f"saw_{model.key}", on_change="rerun")
+    if not details.open:
+        return
+    with details:
         st.image(
-            _network_input(film.radiograph.sha256, key, film.radiograph),
+            _network_input(film.radiograph.sha256, model.key, film.radiograph),
             width=256,
             alt=f"The film as {model.title} got it: {model.input_size} by {model.input_size} pixels",
         )
         st.caption(
             f"{model.input_size} x {model.input_size} px: {WORDS[model.preprocessing]}. "
-            f"Model `{key}`, weights `{prediction.weights_sha256[:12]}`. Not sure below "
+            f"Model `{model.key}`, weights `{prediction.weights_sha256[:12]}`. Not sure below "
             f"{percent(prediction.threshold)}. Learnt from: {', '.join(prediction.training_sources)}."
         )
-    return place
 
 
 def _heat(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np.ndarray) -> None:

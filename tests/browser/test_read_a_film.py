@@ -18,6 +18,7 @@ from playwright.sync_api import Error, FilePayload, Locator, Page, expect
 from cxrmodels import NOTICE
 from cxrmodels.export import COLUMNS
 from cxrmodels.findings import TITLES
+from cxrmodels.models import card, spec
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import read_radiograph, to_png
 from cxrmodels.zoo import SPECS, shipped
@@ -395,6 +396,22 @@ def test_lungs_are_outlined_and_the_networks_maps_compared(visit: Visit, request
     viewer(page).press("l")
     expect(lungs).to_have_attribute("aria-pressed", "true")
     assert unnamed(page) == []
+
+
+def test_what_a_network_saw(visit: Visit) -> None:
+    page = visit.enter()
+    open_film(page)
+    for key in (shipped()[0], "lung_aware"):
+        model = spec(key)
+        opener = page.locator(f".st-key-card_{key}").get_by_role("button", name="What the network saw")
+        opener.click()
+        seen = page.get_by_alt_text(f"The film as {model.title} got it: {model.input_size} by {model.input_size}")
+        expect(seen).to_be_visible()
+        expect(page.get_by_text(re.compile(f"Model {key}, weights {card(key).weights_sha256[:12]}"))).to_be_visible()
+        # The answers stay where they are: only what was opened is asked for.
+        expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+        page.keyboard.press("Escape")
+        expect(seen).to_be_hidden()
 
 
 def outline_pixels(page: Page) -> int:

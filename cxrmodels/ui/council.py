@@ -30,7 +30,8 @@ _WHERE = {
 }
 
 
-@st.cache_data(scope="session", max_entries=64, show_spinner=False)
+# Few: each has two whole maps, and of every viewer.
+@st.cache_data(scope="session", max_entries=8, show_spinner=False)
 def _consensus(
     film: str, finding: str, method: str, models: tuple[str, ...], _maps: Sequence[SaliencyMap]
 ) -> Consensus:

@@ -87,7 +87,7 @@ class _Choice:
 
 
 # What shows a film is of the session, so that it is forgotten with it.
-@st.cache_data(scope="session", max_entries=32, show_spinner=False)
+@st.cache_data(scope="session", max_entries=8, show_spinner=False)
 def _shown_pixels(sha256: str, _pixels: np.ndarray) -> np.ndarray:
     height, width = _pixels.shape
     scale = _SHOWN_SIDE / max(height, width)

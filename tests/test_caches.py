@@ -25,6 +25,7 @@ WORST_MB = {
     # 65,536; data folders and cards are files that the owner of the machine put there.
     "cxrmodels.resizing._bands": 16 * 4,
     "cxrmodels.plots._magma": 0.01,
+    "cxrmodels.plots._mixtures": 8 * 0.2,
     "cxrmodels.batch.films._opened": 16 * 10,  # the directory of an archive
     "cxrmodels.evaluation.metrics._weights_of": 4 * 150,  # see `affordable`
     "cxrmodels.lab.kept._parsed": 64 * 0.1,

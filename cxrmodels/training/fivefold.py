@@ -81,7 +81,7 @@ PLANS: dict[str, Plan] = {
         "mobilenet_v1",
         3,
         "unit",
-        Recipe((Stage(160, 6, 5e-4, 0.4),), weight_decay=2e-2, init=IMAGENET),
+        Recipe((Stage(192, 8, 2e-4, 0.4),), weight_decay=2e-2, init=IMAGENET),
         "Another network than the paper's, and not from fresh weights.",
     ),
 }

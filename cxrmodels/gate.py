@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -212,11 +212,17 @@ def forget() -> None:
     _load.cache_clear()
 
 
-def judge(radiograph: Radiograph, *, quality: bool = True) -> Gate:
+def judge(
+    radiograph: Radiograph,
+    *,
+    quality: bool = True,
+    outlined: Callable[[Radiograph, np.ndarray], np.ndarray] | None = None,
+) -> Gate:
     """Whether the networks can say anything of a film. Without its files the gate says so, and judges nothing.
 
     Args:
         quality: whether to measure that of a film that passes, too.
+        outlined: film, and what `lungs.network_film` makes of it -> its lungs; `lungs.outline` unless given.
     """
     if radiograph.synthetic:
         return Gate(SYNTHETIC, "this program drew it.")
@@ -225,17 +231,24 @@ def judge(radiograph: Radiograph, *, quality: bool = True) -> Gate:
     except ModelError as error:
         return Gate(UNAVAILABLE, str(error))
     reason = unfit(radiograph.pixels)
-    return Gate(REFUSED, reason) if reason else _judge(radiograph, numbers, threshold, usual if quality else None)
+    if reason:
+        return Gate(REFUSED, reason)
+    film = lungs.network_film(radiograph.pixels)
+    try:
+        outline = (outlined or lungs.outline)(radiograph, film)
+    except ModelError as error:
+        return Gate(UNAVAILABLE, str(error))
+    return _judge(radiograph, film, outline, numbers, threshold, usual if quality else None)
 
 
 def _judge(
-    radiograph: Radiograph, numbers: Numbers, threshold: float, usual: Mapping[str, tuple[float, float]] | None
+    radiograph: Radiograph,
+    film: np.ndarray,
+    outline: np.ndarray,
+    numbers: Numbers,
+    threshold: float,
+    usual: Mapping[str, tuple[float, float]] | None,
 ) -> Gate:
-    film = lungs.network_film(radiograph.pixels)
-    try:
-        outline = lungs.outline(radiograph, film)
-    except ModelError as error:
-        return Gate(UNAVAILABLE, str(error))
     probabilities, evidence = numbers.evidence(describe_aligned(film[..., 0], outline)[None])
     score = float(numbers.score(evidence)[0])
     measured = {"score": score, "threshold": threshold}

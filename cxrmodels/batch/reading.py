@@ -20,7 +20,7 @@ from cxrmodels.inference import Prediction, inputs_of, interpret
 from cxrmodels.lungs import network_film, outline_batch
 from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
-from cxrmodels.zoo import LUNGS, LoadedModel, load
+from cxrmodels.zoo import LUNGS, LoadedModel, ModelError, load
 
 _AHEAD = 4
 """Films a thread whose rows may wait for an earlier film's: one large film then holds nobody up."""
@@ -73,21 +73,24 @@ def read_films(
     workers = workers or cores()
     engines = [Engine(loaded, workers) for loaded in models.values()]
     specs = [engine.loaded.spec for engine in engines]
-    outlined = _outliner(workers) if any(spec.preprocessing in NEEDS_LUNGS for spec in specs) else None
+    outlines = _Outlines(workers)
+    if any(spec.preprocessing in NEEDS_LUNGS for spec in specs):
+        outlines.require()
 
     def read(source: Source) -> FilmRow:
         try:
             radiograph = read_radiograph(_bytes(source), source.name)
         except RadiographError as error:
             return FilmRow(source.name, (), str(error))
-        inputs = inputs_of(radiograph, specs, outlined) if outlined else inputs_of(radiograph, specs)
+        outlined = outlines.of_one_film()
+        inputs = inputs_of(radiograph, specs, outlined)
         return FilmRow(
             source.name,
             tuple(
                 interpret(engine, radiograph, engine.run(one[None]).logits[0])
                 for engine, one in zip(engines, inputs, strict=True)
             ),
-            gate=judge(radiograph, quality=False).cell,
+            gate=judge(radiograph, quality=False, outlined=outlined).cell,
         )
 
     waiting: deque[Future[FilmRow]] = deque()
@@ -105,9 +108,42 @@ def read_films(
                 future.cancel()
 
 
-def _outliner(workers: int) -> Callable[[Radiograph], np.ndarray]:
-    engine = Engine(load(LUNGS.key), workers)
-    return lambda radiograph: outline_batch(network_film(radiograph.pixels)[None], engine)[0]
+class _Outlines:
+    """The lung network, on a core for each thread as the models are. Gate and models ask for the lungs of a film; they
+    are outlined once.
+
+    Args:
+        workers: threads that ask.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._engine: Engine | ModelError
+        try:
+            self._engine = Engine(load(LUNGS.key), workers)
+        except ModelError as error:
+            self._engine = error
+
+    def require(self) -> Engine:
+        """The engine.
+
+        Raises:
+            ModelError: the lung network is missing or altered.
+        """
+        if isinstance(self._engine, ModelError):
+            raise self._engine
+        return self._engine
+
+    def of_one_film(self) -> Callable[..., np.ndarray]:
+        """What `lungs.outline` is, for one film and from one thread."""
+        found: list[np.ndarray] = []
+
+        def outlined(radiograph: Radiograph, film: np.ndarray | None = None) -> np.ndarray:
+            if not found:
+                prepared = network_film(radiograph.pixels) if film is None else film
+                found.append(outline_batch(prepared[None], self.require())[0])
+            return found[0]
+
+        return outlined
 
 
 def _bytes(source: Source) -> bytes:

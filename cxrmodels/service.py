@@ -25,7 +25,7 @@ from cxrmodels.fair_line import FairLine, LineFullError, Task
 from cxrmodels.gate import Gate, judge
 from cxrmodels.inference import Prediction, network_input, predict
 from cxrmodels.lungs import Lungs, find
-from cxrmodels.memory import give_back
+from cxrmodels.memory import Tidier
 from cxrmodels.models import load, spec
 from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph
@@ -157,6 +157,7 @@ class Service:
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._prepared: tuple[str, dict[str, Future[np.ndarray]]] = ("", {})
         self._kept_bytes = kept_bytes
+        self.tidier = Tidier()
         self._guard = threading.Lock()
 
     def close(self) -> None:
@@ -435,7 +436,7 @@ class Viewer:
     def leave(self) -> None:
         """Forget what was asked by this viewer alone."""
         self._service.forget(self._name)
-        give_back()
+        self._service.tidier.soon()
 
 
 def _prepare(radiograph: Radiograph, key: str) -> np.ndarray:

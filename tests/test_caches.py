@@ -37,7 +37,12 @@ WORST_MB = {
 }
 """Every cache that is bounded by its number of entries."""
 
-ONE_OBJECT = {"cxrmodels.ui.films._ready", "cxrmodels.ui.frame.shared_service", "cxrmodels.ui.frame.service"}
+ONE_OBJECT = {
+    "cxrmodels.ui.films._ready",
+    "cxrmodels.ui.frame.shared_service",
+    "cxrmodels.ui.frame.service",
+    "cxrmodels.ui.results._offered",
+}
 """Caches of a single object: without arguments, or one a session."""
 
 OF_THE_SESSION = {

@@ -1,11 +1,14 @@
 """Memory goes back to the system."""
 
 import ctypes
+import threading
+import weakref
 
 import psutil
 import pytest
 
-from cxrmodels.memory import give_back
+from cxrmodels import memory
+from cxrmodels.memory import Tidier, give_back
 
 MB = 2**20
 
@@ -32,3 +35,29 @@ def test_a_library_without_it_breaks_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
     give_back()
+
+
+def test_what_many_viewers_leave_is_given_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left:
+        """What only the collector can free."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+    given, back = list[bool](), threading.Event()
+    kept = weakref.ref(Left())
+
+    def note() -> None:
+        given.append(kept() is None)
+        back.set()
+
+    monkeypatch.setattr(memory, "_SOON", 0.05)
+    monkeypatch.setattr(memory, "give_back", note)
+    tidier = Tidier()
+    for _ in range(10):
+        tidier.soon()
+    assert back.wait(10)
+    assert given == [True]
+    back.clear()
+    tidier.soon()
+    assert back.wait(10)

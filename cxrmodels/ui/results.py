@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
@@ -595,35 +596,64 @@ def _where(heat: SaliencyMap) -> str:
     return f"strongest in the {vertical} {horizontal} of the picture"
 
 
+@dataclass(eq=False)
+class _Offered:
+    """What the files that a page offers are made of."""
+
+    film: ChosenFilm
+    state: _State
+    choice: _Choice
+    pixels: np.ndarray
+    lines: tuple[np.ndarray, ...]
+
+    def numbers(self) -> str:
+        """The CSV."""
+        predictions = [reading.prediction for reading in self.state.readings.values()]
+        problems = self.state.errors | self.state.heat_errors
+        return predictions_csv(self.film.radiograph, self.film.source, predictions, problems, self.state.gate)
+
+    def sheet(self) -> bytes:
+        """The PNG."""
+        pictures = []
+        for key, heat in self.state.heats.items():
+            named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
+            verdict = heading(self.state.gate, _verdict(self.state.readings[key].prediction))
+            picture = outlined(overlay(self.pixels, heat.heat, self.choice.opacity), self.lines)
+            pictures.append((f"{spec(key).title}: {verdict}", named, picture))
+        mark = "synthetic film, " if self.film.radiograph.synthetic else ""
+        if self.state.gate is not None and not self.state.gate.passed:
+            mark = "REFUSED, the claims mean nothing, "
+        return contact_sheet_png(pictures, f"{mark}{self.film.radiograph.name}")
+
+
+@st.cache_resource(scope="session", show_spinner=False)
+def _offered() -> list[_Offered]:
+    """What a viewer's page offers now: one entry."""
+    return []
+
+
 def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndarray) -> None:
     if not state.readings:
         return
-
-    # Here: what is kept for a session cannot be had outside of its script.
+    # The outlines here: what is kept for a session cannot be had outside of its script.
     lines = outline(film.radiograph.sha256, state.lungs) if choice.outlines else ()
+    offered = _Offered(film, state, choice, pixels, lines)
+    _offered()[:] = [offered]
+    # Streamlit keeps what makes a file beyond the session: it holds no more than a way to the film and its maps.
+    place = weakref.ref(offered)
 
-    # Both are made when they are asked for: each answer that comes in would make them anew.
-    def numbers() -> str:
-        predictions = [reading.prediction for reading in state.readings.values()]
-        return predictions_csv(film.radiograph, film.source, predictions, state.errors | state.heat_errors, state.gate)
-
-    def sheet() -> bytes:
-        pictures = []
-        for key, heat in state.heats.items():
-            named = f"{METHODS[heat.method].title}, {TITLES[heat.finding]}, {heat.layer}"
-            verdict = heading(state.gate, _verdict(state.readings[key].prediction))
-            picture = outlined(overlay(pixels, heat.heat, choice.opacity), lines)
-            pictures.append((f"{spec(key).title}: {verdict}", named, picture))
-        mark = "synthetic film, " if film.radiograph.synthetic else ""
-        if state.gate is not None and not state.gate.passed:
-            mark = "REFUSED, the claims mean nothing, "
-        return contact_sheet_png(pictures, f"{mark}{film.radiograph.name}")
+    # Made when they are asked for: each answer that comes in would make them anew.
+    def asked() -> _Offered:
+        there = place()
+        if there is None:
+            raise LookupError("This film is no longer open: open it again.")
+        return there
 
     stem = film.radiograph.sha256[:12]
     with st.container(horizontal=True):
         st.download_button(
             "All numbers (CSV)",
-            numbers,
+            lambda: asked().numbers(),
             f"cxr-{stem}.csv",
             "text/csv",
             icon=":material/table:",
@@ -632,7 +662,7 @@ def _downloads(film: ChosenFilm, state: _State, choice: _Choice, pixels: np.ndar
         )
         st.download_button(
             "All heat maps (PNG)",
-            sheet,
+            lambda: asked().sheet(),
             f"cxr-{stem}.png",
             "image/png",
             icon=":material/image:",

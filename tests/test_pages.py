@@ -852,7 +852,11 @@ def test_every_shipped_model_has_a_card_of_its_own_address(key: str) -> None:
     at.query_params["model"] = card.title
     check(at.run())
     assert [one.value for one in at.subheader] == [card.title]
-    points, frame, *changed = (element.value for element in at.dataframe)
+    points, frame, *others = (element.value for element in at.dataframe)
+    left_out, changed = others[: bool(card.left_out)], others[bool(card.left_out) :]
+    for table in left_out:
+        assert list(table["Films"]) == [summary["name"] for summary in card.left_out]
+        assert set(table["Source"]) == {"unseen"}
     assert list(points["Threshold"]) == [f"{point['threshold']:.2f}" for point in card.operating_points.values()]
     assert list(frame["Films"]) == [summary["name"] for summary in card.metrics]
     assert set(frame["Source"]) <= {"seen", "unseen"}

@@ -113,6 +113,7 @@ def outline(radiograph: Radiograph, film: np.ndarray | None = None) -> np.ndarra
 
 
 def _known(sha256: str) -> np.ndarray | None:
+    """A film's outline, where it was asked for before."""
     with _guard:
         if sha256 in _outlines:
             _outlines.move_to_end(sha256)

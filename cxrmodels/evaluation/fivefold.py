@@ -39,11 +39,12 @@ class Facts:
         recipe: how they learnt; see `training.recipes.Recipe`.
         init_sha256: of the shipped model's weights they started from; empty for fresh ones and ImageNet's.
         departures: from the paper, in sentences.
-        epochs: of each fold, the epoch of the last stage that its validation films chose.
+        epochs: of each network, fold after fold, the epoch of the last stage that the validation films chose.
         validation_films: of each fold.
         split_patients: films whose patient, as the collection they come from lists patients, has films in other
             folds, too.
         seed, versions, device, data_sha256, wall_time_s: as on a model's card.
+        members: networks a fold, whose probabilities are averaged.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Facts:
     device: str
     data_sha256: str
     wall_time_s: float
+    members: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,7 @@ class FiveFold:
             "five folds by patient",
             f"    {stages}; {facts.recipe['optimizer']}, batches of {facts.recipe['batch_size']}, from "
             f"{facts.recipe['init']} weights; chosen epochs {', '.join(map(str, facts.epochs))}",
+            *([f"    {facts.members} networks a fold, their probabilities averaged"] if facts.members > 1 else []),
             f"    {facts.departures}",
             f"    accuracy {_interval(self.figures)}; the paper's: {PAPER_ACCURACY[len(classes)]:.4f}",
             f"    mean over the folds {folds.mean():.4f}, standard deviation {folds.std(ddof=1):.4f} "

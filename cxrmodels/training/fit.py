@@ -20,6 +20,7 @@ from cxrmodels.datasets.manifest import Film, data_hash
 from cxrmodels.networks import build, folded
 from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
 from cxrmodels.training.initial import carry_weights, first_weights
+from cxrmodels.training.machine import Made, device, versions
 from cxrmodels.training.recipes import FRESH, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 
@@ -188,7 +189,7 @@ def fit(
     seed: int,
     folder: Path,
     report: Callable[[EpochReport], None],
-) -> tuple[keras.Model, float]:
+) -> tuple[keras.Model, Made]:
     """Train a model's network by its recipe.
 
     After every epoch the state goes to `folder`; called again with the same folder after a kill, it goes on
@@ -204,7 +205,7 @@ def fit(
         report: called after each epoch.
 
     Returns:
-        The network, and the seconds all epochs took (kills included).
+        The network, and where and how long it learnt.
 
     Raises:
         ValueError: the recipe ends at another size than the model's, a class has no film, there is no validation
@@ -300,7 +301,11 @@ def fit(
                 "best": min(loss, state["best"]),
                 "seconds": state["seconds"] + seconds,
                 "history": [*state.get("history", []), asdict(this)],
+                "versions": versions(),
+                "device": device(),
             }
             checkpoint.write(network, state, best=better)
             report(this)
-    return _learnt(spec, recipe, checkpoint.best), float(state["seconds"])
+    # A training begun before these were kept with the state ran here.
+    made = Made(float(state["seconds"]), state.get("versions", versions()), state.get("device", device()))
+    return _learnt(spec, recipe, checkpoint.best), made

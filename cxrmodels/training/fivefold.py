@@ -22,7 +22,6 @@ from cxrmodels.evaluation.fivefold import (
 from cxrmodels.evaluation.predictions import Evaluation, joined
 from cxrmodels.training.papers import Trial, clear, run_trial
 from cxrmodels.training.recipes import FRESH, IMAGENET, Recipe, Stage
-from cxrmodels.training.ship import device, versions
 from cxrmodels.zoo import ModelError, ModelSpec, check_weights
 
 VALIDATION = 1 / 8
@@ -39,6 +38,8 @@ class Plan:
         channels, preprocessing: as in a `ModelSpec`.
         recipe: how the network of each fold learns; its last stage's size is the network's.
         departures: from the paper, in sentences.
+        members: networks a fold, from other seeds, whose probabilities are averaged (Lakshminarayanan et al. 2017,
+            arXiv 1612.01474).
     """
 
     title: str
@@ -47,6 +48,7 @@ class Plan:
     preprocessing: str
     recipe: Recipe
     departures: str
+    members: int = 1
 
     def spec(self, name: str, findings: tuple[str, ...]) -> ModelSpec:
         """The spec of the plan `name`'s networks."""
@@ -77,12 +79,20 @@ PLANS: dict[str, Plan] = {
         "last epoch, while here an eighth of the other folds' films chooses it; classes are drawn equally often.",
     ),
     "ours": Plan(
-        "MobileNet of width 0.75 from ImageNet weights",
+        "Five MobileNets of width 0.75 from ImageNet weights",
         "mobilenet_v1",
         3,
         "unit",
-        Recipe((Stage(192, 8, 2e-4, 0.4),), weight_decay=2e-2, init=IMAGENET),
-        "Another network than the paper's, and not from fresh weights.",
+        Recipe(
+            (Stage(224, 14, 3e-4, 0.5),),
+            weight_decay=2e-2,
+            label_smoothing=0.05,
+            precision="mixed_bfloat16",
+            augmentation="restyle",
+            init=IMAGENET,
+        ),
+        "Another network than the paper's, not from fresh weights, and five of them a fold.",
+        members=5,
     ),
 }
 """Name -> plan."""
@@ -133,14 +143,21 @@ def run_fivefold(
     homes: list[Path] = []
     validation_films: list[int] = []
     for number, fold in enumerate(FOLDS, start=1):
-        homes.append(work / f"fold-{fold}")
         dealt = split_fold(films, fold, seed=seed, validation=VALIDATION)
         validation_films.append(sum(film.split == "val" for film in dealt))
         line = f"Fold {number}/{len(FOLDS)}, "
-        _, trial = run_trial(spec, plan.recipe, dealt, seed=seed, home=homes[-1], name=line, report=report)
-        report(line + ", ".join(f"{figure} {value:.4f}" for figure, value in trial.figures().items()))
-        trials.append(trial)
-        answers.append(replace(trial.evaluation, splits=np.full(len(trial.evaluation), f"fold {fold}")))
+        members: list[Trial] = []
+        for member in range(plan.members):
+            homes.append(work / f"fold-{fold}-{member}")
+            name_it = line if plan.members == 1 else f"{line}network {member + 1}/{plan.members}, "
+            _, trial = run_trial(
+                spec, plan.recipe, dealt, seed=seed + member, home=homes[-1], name=name_it, report=report
+            )
+            members.append(trial)
+        together = replace(members[0], evaluation=_averaged([trial.evaluation for trial in members]))
+        report(line + ", ".join(f"{figure} {value:.4f}" for figure, value in together.figures().items()))
+        trials += members
+        answers.append(replace(together.evaluation, splits=np.full(len(together.evaluation), f"fold {fold}")))
     result = FiveFold(
         Facts(
             name=name,
@@ -155,10 +172,11 @@ def run_fivefold(
             validation_films=tuple(validation_films),
             split_patients=split_patients(everything),
             seed=seed,
-            versions=versions(),
-            device=device(),
+            versions=trials[-1].made.versions,
+            device=trials[-1].made.device,
             data_sha256=data_hash(films),
-            wall_time_s=round(sum(epoch.seconds for trial in trials for epoch in trial.history), 1),
+            wall_time_s=round(sum(trial.made.seconds for trial in trials), 1),
+            members=plan.members,
         ),
         # As the file has them, so that what is told now is what anyone can compute again.
         joined([replace(one, logits=one.logits.round(4)) for one in answers]),
@@ -166,6 +184,14 @@ def run_fivefold(
     write_fivefold(result, weights)
     clear(homes)
     return result
+
+
+def _averaged(members: list[Evaluation]) -> Evaluation:
+    """Several networks' answers on the same films as one: the logarithms of their mean probabilities."""
+    if len(members) == 1:
+        return members[0]
+    probabilities = np.mean([member.probabilities() for member in members], axis=0)
+    return replace(members[0], logits=np.log(np.maximum(probabilities, 1e-12)).astype(np.float32))
 
 
 def _allowed_start(init: str) -> str:

@@ -22,7 +22,7 @@ from cxrmodels.preprocessing import prepare
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training.augment import augment_with_mask
 from cxrmodels.training.fit import Checkpoint, WarmCosine
-from cxrmodels.training.ship import device, versions
+from cxrmodels.training.machine import device, versions
 from cxrmodels.zoo import CARD_FILE, LUNGS, WEIGHTS_FILE, ModelCard, save_weights
 
 EPOCHS = 16

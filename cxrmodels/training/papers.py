@@ -17,6 +17,7 @@ from cxrmodels.networks import build
 from cxrmodels.training.films import predict_films
 from cxrmodels.training.fit import EpochReport, fit, forget, read_history
 from cxrmodels.training.history_plot import plot_history
+from cxrmodels.training.machine import Made
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 from cxrmodels.zoo import spec as spec_of
@@ -65,10 +66,12 @@ class Trial:
         evaluation: the answers of the network with the least validation loss, on films that it neither learnt from
             nor was chosen by.
         history: its epochs, those before a kill included.
+        made: where and how long it learnt.
     """
 
     evaluation: Evaluation
     history: tuple[EpochReport, ...]
+    made: Made
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -302,8 +305,8 @@ def run_trial(
             f"val_accuracy: {epoch.validation_accuracy:.4f}"
         )
 
-    network, _ = fit(spec, recipe, training, validation, seed=seed, folder=home, report=epoch_done)
-    return network, Trial(predict_films(network, spec, test), read_history(home))
+    network, made = fit(spec, recipe, training, validation, seed=seed, folder=home, report=epoch_done)
+    return network, Trial(predict_films(network, spec, test), read_history(home), made)
 
 
 def clear(homes: Sequence[Path]) -> None:

@@ -68,9 +68,20 @@ RECIPES: dict[str, Recipe] = {
         (Stage(128, 9, 1e-3, 0.3), Stage(224, 3, 5e-4, 0.3), Stage(224, 3, 4e-4, 0.2), Stage(224, 6, 5e-4, 0.4)),
         weight_decay=2e-2,
     ),
-    "vgg16": Recipe((Stage(128, 4, 1e-3, 0.3),), weight_decay=2e-2, precision="mixed_bfloat16", normalised=True),
+    "vgg16": Recipe(
+        (Stage(160, 40, 1e-3, 0.5),),
+        batch_size=64,
+        weight_decay=2e-2,
+        precision="mixed_bfloat16",
+        augmentation="restyle",
+        normalised=True,
+    ),
     "resnet50": Recipe(
-        (Stage(96, 5, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
+        (Stage(160, 40, 1e-3, 0.5),),
+        batch_size=64,
+        weight_decay=2e-2,
+        precision="mixed_bfloat16",
+        augmentation="restyle",
     ),
     "inception_v3": Recipe(
         (Stage(96, 5, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
@@ -78,13 +89,15 @@ RECIPES: dict[str, Recipe] = {
     "xception": Recipe((Stage(72, 4, 1e-3, 0.3), Stage(128, 1, 4e-4, 0.3)), weight_decay=2e-2),
     "darkcovidnet": Recipe((Stage(128, 5, 1e-3, 0.3), Stage(256, 2, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe(
-        (Stage(128, 24, 2e-3, 0.5), Stage(192, 5, 5e-4, 0.4)),
+        (Stage(192, 16, 5e-4, 0.9),),
+        batch_size=64,
         weight_decay=2e-2,
         label_smoothing=0.05,
         precision="mixed_bfloat16",
         augmentation="restyle",
         sources=("ieee8023", "shenzhen"),
         even_sources=True,
+        init=IMAGENET,
     ),
 }
 """Model key -> recipe."""

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
-
-import keras
 
 from cxrmodels.datasets.manifest import data_hash, read_manifest
 from cxrmodels.evaluation.cards import describe, left_out, left_out_file
@@ -65,7 +61,7 @@ def train(
         recipe = replace(recipe, sources=tuple(source for source in recipe.sources if source != without))
     training = [film for film in films if film.split == "train" or film.source in recipe.sources]
     validation = [film for film in films if film.split == "val"]
-    network, seconds = fit(spec, recipe, training, validation, seed=seed, folder=work, report=report)
+    network, made = fit(spec, recipe, training, validation, seed=seed, folder=work, report=report)
 
     folder = weights / key
     if without:
@@ -99,26 +95,11 @@ def train(
         weights_sha256=digest,
         seed=seed,
         recipe=asdict(recipe),
-        versions=versions(),
-        device=device(),
+        versions=made.versions,
+        device=made.device,
         data_sha256=data_hash(films),
-        wall_time_s=round(seconds, 1),
+        wall_time_s=round(made.seconds, 1),
         left_out=left_out(folder),
     )
     (folder / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
     return card
-
-
-def versions() -> dict[str, str]:
-    """Versions of what a training rests on."""
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("keras", "numpy", "pillow")},
-        keras.backend.backend(): version(keras.backend.backend()),
-    }
-
-
-def device() -> str:
-    """What a training ran on."""
-    devices = [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
-    return ", ".join(devices) if devices else f"CPU ({platform.machine()})"

@@ -1,0 +1,45 @@
+"""What a training ran on, for the card of what came of it."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import keras
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where a network came about.
+
+    Attributes:
+        seconds: all epochs took, those before a kill included.
+        versions: of what the training rests on.
+        device: what its last epoch was computed on.
+    """
+
+    seconds: float
+    versions: dict[str, str]
+    device: str
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a training rests on."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("keras", "numpy", "pillow")},
+        keras.backend.backend(): version(keras.backend.backend()),
+    }
+
+
+def device() -> str:
+    """What a training runs on: a graphics card by its name where the backend tells it."""
+    devices = [name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")]
+    if not devices:
+        return f"CPU ({platform.machine()})"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return ", ".join(str(one.device_kind) for one in jax.devices())
+    return ", ".join(devices)

@@ -154,6 +154,27 @@ def test_another_table_is_left_alone(films: Path, models: dict[str, LoadedModel]
         run(listed, models, tmp_path / "out.xlsx")
 
 
+def test_without_the_gate_the_rest_is_the_same(
+    films: Path, models: dict[str, LoadedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gated, plain = tmp_path / "gated.csv", tmp_path / "plain.csv"
+    run(sources([films]), models, gated)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cxrmodels.batch.reading.judge", None)
+        command = ["batch", str(films), "--output", str(plain), "--models", ",".join(models), "--no-gate"]
+        assert cli.main(command) == (1 if any(row["error"] for row in rows_of(gated)) else 0)
+    with_it, without = list(rows_of(gated)), list(rows_of(plain))
+    assert {row.pop("gate") for row in without if not row["error"]} == {"not judged: not asked for"}
+    for row in (*with_it, *without):
+        row.pop("gate", None)
+    assert with_it == without
+    for output, other in ((gated, False), (plain, True)):
+        before = output.read_bytes()
+        with pytest.raises(BatchError, match="the gate, and is left as it is"):
+            run(sources([films]), models, output, gated=other)
+        assert output.read_bytes() == before
+
+
 def test_names_may_be_anything(models: dict[str, LoadedModel], tmp_path: Path) -> None:
     folder = tmp_path / "films"
     folder.mkdir()

@@ -9,10 +9,12 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
 from cxrmodels import cli, zoo
@@ -32,6 +34,7 @@ from cxrmodels.networks import NETWORKS
 from cxrmodels.phantom import phantom
 from cxrmodels.preprocessing import PREPROCESSING
 from cxrmodels.training.fivefold import PLANS, Plan, run_fivefold
+from cxrmodels.training.papers import Trial, run_trial
 from cxrmodels.training.recipes import FRESH, IMAGENET, Recipe, Stage
 from cxrmodels.zoo import ModelError
 
@@ -160,6 +163,29 @@ def test_killed_it_goes_on_and_every_film_is_answered_once(
     back = read_fivefold("tiny", 2, tmp_path / "weights")
     assert back.lines() == result.lines()
     assert [kept.facts.name for kept in kept_fivefolds(tmp_path / "weights")] == ["tiny"]
+
+
+def test_several_networks_a_fold_answer_with_their_mean_probability(
+    data: Path, tiny: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PLANS, "tiny", replace(tiny, members=2))
+    alone: dict[str, list[np.ndarray]] = {}
+
+    def kept(*words: Any, **options: Any) -> tuple[Any, Trial]:
+        network, trial = run_trial(*words, **options)
+        for name, logits in zip(trial.evaluation.image_ids, trial.evaluation.logits, strict=True):
+            alone.setdefault(name, []).append(softmax(logits.astype(np.float64)))
+        return network, trial
+
+    monkeypatch.setattr("cxrmodels.training.fivefold.run_trial", kept)
+    result = run("tiny", data, tmp_path)
+    both = np.array([alone[name] for name in result.evaluation.image_ids])
+    assert both.shape == (len(result.evaluation), 2, 2)
+    assert np.abs(both[:, 0] - both[:, 1]).max() > 1e-3, "two seeds, two networks"
+    np.testing.assert_allclose(result.evaluation.probabilities(), both.mean(1), atol=1e-4)
+    assert len(result.facts.epochs) == 10
+    assert "2 networks a fold" in "\n".join(result.lines())
+    assert not (tmp_path / "work").exists()
 
 
 def test_what_is_kept_and_damaged_is_not_shown(straight: tuple[FiveFold, Path], tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training.films import predict_films
 from cxrmodels.training.fit import EpochReport, read_history
 from cxrmodels.training.history_plot import plot_history
+from cxrmodels.training.machine import Made
 from cxrmodels.training.papers import CrossValidation, Trial, cross_validate, paper_recipe, train_on_folder
 from cxrmodels.training.recipes import RECIPES
 from cxrmodels.zoo import SPECS, ModelError
@@ -78,7 +79,7 @@ def trial(classes: tuple[str, ...], y_true: np.ndarray, y_pred: np.ndarray) -> T
         exposures=numbers,
         logits=np.eye(len(classes), dtype=np.float32)[y_pred],
     )
-    return Trial(evaluation, ())
+    return Trial(evaluation, (), Made(0.0, {}, ""))
 
 
 def drawn(classes: tuple[str, ...], seed: int) -> Trial:

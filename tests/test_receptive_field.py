@@ -23,7 +23,7 @@ SIZES = {
     "inception_v3": 96,
     "xception": 80,
     "darkcovidnet": 64,
-    "compact_resnet": 64,
+    "mobilenet_v1": 64,
 }
 """The networks of the shipped models, at sizes that are quick to walk; odd map sizes among what comes of them."""
 

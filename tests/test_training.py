@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from cxrmodels.training.augment import AUGMENTATIONS, augment, augment_with_mask
 from cxrmodels.training.films import LabelledFilms, TrainingBatches, answerable, balanced_order, load_films
 from cxrmodels.training.fit import EpochReport, fit, validate
 from cxrmodels.training.initial import carry_weights
+from cxrmodels.training.machine import device, versions
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
 
@@ -430,6 +432,20 @@ def test_another_training_may_not_go_on(drawn: Path, tmp_path: Path) -> None:
     for recipe, films, seed in others.values():
         with pytest.raises(ValueError, match=r"another recipe, seed or data.*Remove it"):
             fit(spec, recipe, films, validation, seed=seed, folder=tmp_path, report=ignore)
+
+
+def test_a_training_that_ended_elsewhere_says_so(drawn: Path, tmp_path: Path) -> None:
+    """Learnt on a machine with a graphics card, tested on one without: the card names the first."""
+    words = SPECS["two_conv_cnn"], replace(TINY, stages=(Stage(64, 1, 1e-3),)), *splits(drawn)
+    _, here = fit(*words, seed=0, folder=tmp_path, report=ignore)
+    assert here.device == device()
+    assert here.versions == versions()
+    assert here.seconds > 0
+    state = json.loads((tmp_path / "state.json").read_text())
+    state |= {"device": "another card", "versions": {"jax": "0.11"}}
+    (tmp_path / "state.json").write_text(json.dumps(state))
+    _, there = fit(*words, seed=0, folder=tmp_path, report=ignore)
+    assert (there.device, there.versions, there.seconds) == ("another card", {"jax": "0.11"}, here.seconds)
 
 
 def test_recipe_of_another_size_is_refused(drawn: Path, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def batch(
     labels: Path | None,
     folder_labels: bool,
     engine: str,
+    gated: bool,
     say: Callable[[str], object],
 ) -> bool:
     """Read films and write their table; where there are labels, print what the models are worth on them.
@@ -39,6 +40,7 @@ def batch(
     Args:
         open_models: called once films and labels are found to be well.
         engine: one of `ENGINES`.
+        gated: whether the gate judges each film.
         say: takes what is no result.
 
     Returns:
@@ -61,6 +63,7 @@ def batch(
         label_of=label_of,
         report=lambda progress: rate(progress.done, progress.total),
         reader=reader,
+        gated=gated,
     )
     if labels or folder_labels:
         for key, summary in evaluate(output, models):

@@ -48,7 +48,8 @@ def ray_reader() -> Reader:
 class _Actor:
     """Holds the models in a process of the cluster."""
 
-    def __init__(self, versions: dict[str, str]) -> None:
+    def __init__(self, versions: dict[str, str], gated: bool) -> None:
+        self._gated = gated
         self._models = {key: load(key) for key in versions}
         for key, expected in versions.items():
             found = self._models[key].card.weights_sha256
@@ -60,10 +61,13 @@ class _Actor:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         films = [pickle.loads(one) for one in batch["film"]]
-        return {"row": [pickle.dumps(row) for row in read_films(films, self._models, workers=1)]}
+        rows = read_films(films, self._models, workers=1, gated=self._gated)
+        return {"row": [pickle.dumps(row) for row in rows]}
 
 
-def _read_on_ray(films: Sequence[Source], models: Mapping[str, LoadedModel]) -> Generator[FilmRow, None, None]:
+def _read_on_ray(
+    films: Sequence[Source], models: Mapping[str, LoadedModel], *, gated: bool
+) -> Generator[FilmRow, None, None]:
     import ray
     import ray.data
 
@@ -82,7 +86,7 @@ def _read_on_ray(films: Sequence[Source], models: Mapping[str, LoadedModel]) -> 
             batch_size=FILMS_A_TASK,
             num_cpus=1,
             concurrency=(1, cores),
-            fn_constructor_args=({key: one.card.weights_sha256 for key, one in models.items()},),
+            fn_constructor_args=({key: one.card.weights_sha256 for key, one in models.items()}, gated),
         )
         for item in dealt.iter_rows():
             yield pickle.loads(item["row"])

@@ -17,10 +17,13 @@ from cxrmodels.batch.films import Source
 from cxrmodels.engine import Engine
 from cxrmodels.gate import judge
 from cxrmodels.inference import Prediction, inputs_of, interpret
-from cxrmodels.lungs import network_film, outline_batch
+from cxrmodels.lungs import network_film, outline, outline_batch
 from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph, RadiographError, read_radiograph
 from cxrmodels.zoo import LUNGS, LoadedModel, ModelError, load
+
+NOT_ASKED = "not judged: not asked for"
+"""What a row says of the gate where the films were to be read without it."""
 
 _AHEAD = 4
 """Films a thread whose rows may wait for an earlier film's: one large film then holds nobody up."""
@@ -56,7 +59,7 @@ def cores() -> int:
 
 
 def read_films(
-    films: Iterable[Source], models: Mapping[str, LoadedModel], *, workers: int | None = None
+    films: Iterable[Source], models: Mapping[str, LoadedModel], *, workers: int | None = None, gated: bool = True
 ) -> Generator[FilmRow, None, None]:
     """What models say of films, in their order. A few films are in memory at a time, however many there are.
 
@@ -66,6 +69,7 @@ def read_films(
     Args:
         models: model key -> model, in the order of the predictions.
         workers: threads; as many as there are cores where None.
+        gated: whether the gate judges each film, too. It outlines the lungs, which costs more than a small model.
 
     Raises:
         ModelError: a model cannot be run here.
@@ -73,8 +77,9 @@ def read_films(
     workers = workers or cores()
     engines = [Engine(loaded, workers) for loaded in models.values()]
     specs = [engine.loaded.spec for engine in engines]
-    outlines = _Outlines(workers)
-    if any(spec.preprocessing in NEEDS_LUNGS for spec in specs):
+    cropped = any(spec.preprocessing in NEEDS_LUNGS for spec in specs)
+    outlines = _Outlines(workers) if gated or cropped else None
+    if outlines and cropped:
         outlines.require()
 
     def read(source: Source) -> FilmRow:
@@ -82,7 +87,7 @@ def read_films(
             radiograph = read_radiograph(_bytes(source), source.name)
         except RadiographError as error:
             return FilmRow(source.name, (), str(error))
-        outlined = outlines.of_one_film()
+        outlined = outlines.of_one_film() if outlines else outline
         inputs = inputs_of(radiograph, specs, outlined)
         return FilmRow(
             source.name,
@@ -90,7 +95,7 @@ def read_films(
                 interpret(engine, radiograph, engine.run(one[None]).logits[0])
                 for engine, one in zip(engines, inputs, strict=True)
             ),
-            gate=judge(radiograph, quality=False, outlined=outlined).cell,
+            gate=judge(radiograph, quality=False, outlined=outlined).cell if gated else NOT_ASKED,
         )
 
     waiting: deque[Future[FilmRow]] = deque()

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from cxrmodels.batch.films import BatchError, Source
-from cxrmodels.batch.reading import FilmRow, read_films
+from cxrmodels.batch.reading import NOT_ASKED, FilmRow, read_films
 from cxrmodels.export import harmless
 from cxrmodels.zoo import LoadedModel
 
@@ -52,7 +52,7 @@ class Reader(Protocol):
     """What has models read films; `reading.read_films` does it here."""
 
     def __call__(
-        self, films: Sequence[Source], models: Mapping[str, LoadedModel]
+        self, films: Sequence[Source], models: Mapping[str, LoadedModel], *, gated: bool
     ) -> Generator[FilmRow, None, None]: ...
 
 
@@ -91,6 +91,7 @@ def run(
     report: Callable[[Progress], object] = lambda progress: None,
     stopped: Callable[[], bool] = lambda: False,
     reader: Reader = read_films,
+    gated: bool = True,
 ) -> Progress:
     """Write the table of films as CSV or, by the output's suffix, Parquet. What a stopped run wrote is gone on with.
 
@@ -99,12 +100,14 @@ def run(
         report: called before the first film and after each.
         stopped: asked before each film; where it says so, the rest is left for another run.
         reader: what reads the films.
+        gated: whether the gate judges each film.
 
     Returns:
         How far it came.
 
     Raises:
-        BatchError: the output has another suffix, or is of other models, or is a Parquet file that is whole already.
+        BatchError: the output has another suffix, or is of other models or gated otherwise, or is a Parquet file that
+            is whole already.
         ModelError: a model cannot be run here.
         OSError: it cannot be written.
     """
@@ -115,7 +118,7 @@ def run(
         raise BatchError(f"{output} is there already. Name another file, or remove it.")
     # A Parquet file is whole or unreadable: until all rows are there they are kept as CSV beside it.
     journal = output if kind == ".csv" else output.with_name(f"{output.name}.unfinished.csv")
-    done, failed = _resume(journal, columns(models), versions(models))
+    done, failed = _resume(journal, columns(models), versions(models), gated)
     left = [source for source in films if harmless(source.name) not in done]
     finished = len(films) - len(left)
     with journal.open("a", encoding="utf-8", newline="") as stream:
@@ -126,7 +129,7 @@ def run(
         progress = Progress(finished, len(films), failed, stream.tell())
         report(progress)
         if left and not stopped():
-            with closing(reader(left, models)) as rows:
+            with closing(reader(left, models, gated=gated)) as rows:
                 for row in rows:
                     writer.writerow(cells(row, models, label_of(row.file)))
                     stream.flush()  # To the system: a killed process loses no row.
@@ -142,7 +145,7 @@ def run(
     return progress
 
 
-def _resume(journal: Path, header: list[str], models: str) -> tuple[set[str], int]:
+def _resume(journal: Path, header: list[str], models: str, gated: bool) -> tuple[set[str], int]:
     """Cut off what a killed run left half written; the films whose rows are there, and how many of those hold an error.
 
     Raises:
@@ -151,8 +154,8 @@ def _resume(journal: Path, header: list[str], models: str) -> tuple[set[str], in
     if not journal.exists():
         return set(), 0
     other = BatchError(
-        f"{journal} was written by other models or another program, and is left as it is. Name another output, or "
-        "remove it."
+        f"{journal} was written by other models or another program, or {'without' if gated else 'with'} the gate, and "
+        "is left as it is. Name another output, or remove it."
     )
     done, failed, whole = set[str](), 0, 0
     with journal.open("rb+") as stream:
@@ -162,7 +165,9 @@ def _resume(journal: Path, header: list[str], models: str) -> tuple[set[str], in
             if len(row) != len(header):
                 break
             if whole:
-                if row[header.index("models")] != models:
+                without_gate = row[header.index("gate")] == NOT_ASKED
+                # A film that could not be read has no word on the gate.
+                if row[header.index("models")] != models or (not row[-1] and without_gate == gated):
                     raise other
                 done.add(row[0])
                 failed += bool(row[-1])

@@ -14,7 +14,6 @@ _HOME = {
     "mobilenet_v3": "mobilenet_v3",
     "vgg16": "vgg",
     "resnet50": "resnet",
-    "compact_resnet": "resnet",
     "inception_v3": "inception",
     "xception": "xception",
     "mobilenet_v1": "mobilenet_v1",

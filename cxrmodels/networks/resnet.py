@@ -1,4 +1,4 @@
-"""Residual networks (He et al. 2016, arXiv 1512.03385): ResNet50, and the compact one behind `lung_aware`."""
+"""The residual network ResNet50 (He et al. 2016, arXiv 1512.03385)."""
 
 from __future__ import annotations
 
@@ -43,29 +43,3 @@ def resnet50(size: int, channels: int, outputs: int) -> Model:
             stride = 2 if stage > 2 and block == 1 else 1
             x = _bottleneck(x, f"stage{stage}_block{block}", filters, stride, project=block == 1)
     return network(film, pooled_head(x, outputs, 0.5), "resnet50")
-
-
-def _basic(x: KerasTensor, name: str, filters: int, stride: int) -> KerasTensor:
-    shortcut = x
-    if stride > 1 or x.shape[-1] != filters:
-        shortcut = conv_bn(x, f"{name}_shortcut", filters, 1, strides=stride, activation=None)
-    x = conv_bn(x, f"{name}_conv1", filters, 3, strides=stride)
-    x = conv_bn(x, f"{name}_conv2", filters, 3, activation=None, start_silent=True)
-    x = layers.Add(name=f"{name}_add")([shortcut, x])
-    return layers.Activation("relu", name=f"{name}_out")(x)
-
-
-def compact_resnet(size: int, channels: int, outputs: int) -> Model:
-    """A residual network of about 2.8 M parameters, for one-channel films cropped to the lungs.
-
-    Args:
-        size: side of the film in pixels.
-        channels: 1 or 3.
-        outputs: number of findings.
-    """
-    film = film_input(size, channels)
-    x = conv_bn(film, "stem", 32, 3, strides=2)
-    for stage, filters in enumerate((32, 64, 128, 256), start=1):
-        for block in (1, 2):
-            x = _basic(x, f"stage{stage}_block{block}", filters, 2 if block == 1 else 1)
-    return network(film, pooled_head(x, outputs, 0.3), "compact_resnet")

@@ -148,10 +148,11 @@ def run_fivefold(
         line = f"Fold {number}/{len(FOLDS)}, "
         members: list[Trial] = []
         for member in range(plan.members):
-            homes.append(work / f"fold-{fold}-{member}")
-            name_it = line if plan.members == 1 else f"{line}network {member + 1}/{plan.members}, "
+            alone = plan.members == 1
+            homes.append(work / (f"fold-{fold}" if alone else f"fold-{fold}-{member}"))
+            named = line if alone else f"{line}network {member + 1}/{plan.members}, "
             _, trial = run_trial(
-                spec, plan.recipe, dealt, seed=seed + member, home=homes[-1], name=name_it, report=report
+                spec, plan.recipe, dealt, seed=seed + member, home=homes[-1], name=named, report=report
             )
             members.append(trial)
         together = replace(members[0], evaluation=_averaged([trial.evaluation for trial in members]))

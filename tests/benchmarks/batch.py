@@ -91,9 +91,12 @@ def throughput(size: int, kind: str) -> list[tuple[str, float]]:
         ] * (FILMS // DRAWN)
         output = Path(place) / "out.csv"
 
-        def batch() -> None:
-            run(films, {MODEL: loaded}, output)
-            output.unlink()
+        def batch(gated: bool) -> Work:
+            def work() -> None:
+                run(films, {MODEL: loaded}, output, gated=gated)
+                output.unlink()
+
+            return work
 
         beside = {"NUM_STREAMS": cores(), "INFERENCE_NUM_THREADS": cores()}
         ways: dict[str, tuple[Work, int]] = {
@@ -102,7 +105,8 @@ def throughput(size: int, kind: str) -> list[tuple[str, float]]:
                 FILMS,
             ),
             "bare OpenVINO, a decoded film on each core": (_bare(loaded, inputs, beside, cores()), FILMS),
-            "the batch, from files to the table": (batch, FILMS),
+            "the batch, from files to the table": (batch(True), FILMS),
+            "the batch with `--no-gate`": (batch(False), FILMS),
             "a loop of `keras.Model.predict` over the files": (_keras(loaded, files[:BY_KERAS]), BY_KERAS),
         }
         taken: dict[str, list[float]] = {way: [] for way in ways}
@@ -145,17 +149,18 @@ def measure_batch() -> list[tuple[str, str]]:
     rows = []
     for size, kind in ((SMALL, "JPEG"), (LARGE, "PNG")):
         found = throughput(size, kind)
-        (_, one), (_, beside), (_, batch), (_, keras) = found
+        (_, one), (_, beside), *batches, (_, keras) = found
         what = f"`{MODEL}`, {kind} films of {size} px"
         rows += [(f"{what}: {way}", f"{taken:.1f} ms a film") for way, taken in found]
         target = " (target: at most 1.25)" if size == SMALL else ""
-        rows.append(
-            (
-                f"{what}: the batch beside bare OpenVINO, one after the other; a film on each core{target}",
-                f"{batch / one:.2f} x; {batch / beside:.2f} x",
+        for name, (_, batch) in zip(("the batch", "with `--no-gate`"), batches, strict=True):
+            rows.append(
+                (
+                    f"{what}: {name} beside bare OpenVINO, one after the other; a film on each core{target}",
+                    f"{batch / one:.2f} x; {batch / beside:.2f} x",
+                )
             )
-        )
-        rows.append((f"{what}: the loop of `predict` beside the batch (target: at least 5)", f"{keras / batch:.1f} x"))
+            rows.append((f"{what}: the loop of `predict` beside {name} (target: at least 5)", f"{keras / batch:.1f} x"))
     early, most = memory(MANY, (MODEL,))
     rows.append(
         (

@@ -153,7 +153,7 @@ def measure_batch() -> list[tuple[str, str]]:
         what = f"`{MODEL}`, {kind} films of {size} px"
         rows += [(f"{what}: {way}", f"{taken:.1f} ms a film") for way, taken in found]
         target = " (target: at most 1.25)" if size == SMALL else ""
-        for name, (_, batch) in zip(("the batch", "with `--no-gate`"), batches, strict=True):
+        for name, (_, batch) in zip(("the batch", "the batch with `--no-gate`"), batches, strict=True):
             rows.append(
                 (
                     f"{what}: {name} beside bare OpenVINO, one after the other; a film on each core{target}",

@@ -99,8 +99,8 @@ def test_a_strange_layer_is_called_strange() -> None:
         ("two_conv_cnn", "conv1"),
         ("two_conv_cnn", "dense"),
         ("multi_lung_cnn", "pool2"),
-        ("lung_aware", "stage1_block1_conv2_bn"),
-        ("lung_aware", "stage4_block2_out"),
+        ("lung_aware", "conv_dw_1_bn"),
+        ("lung_aware", "conv_pw_13_act"),
     ],
 )
 def test_maps_are_what_keras_computes(key: str, layer: str) -> None:
@@ -143,8 +143,8 @@ def test_a_map_with_nothing_above_zero_shows_nothing() -> None:
 def test_large_maps_are_kept_small() -> None:
     found = maps("lung_aware", "film")
     assert SPECS["lung_aware"].input_size > PICTURE_SIDE
-    assert found.pictures.shape == (1, PICTURE_SIDE, PICTURE_SIDE)
-    assert maps("lung_aware", "stem_act").pictures.nbytes <= 2**20
+    assert found.pictures.shape == (3, PICTURE_SIDE, PICTURE_SIDE)
+    assert maps("lung_aware", "conv1_act").pictures.nbytes <= 2**20
 
 
 def test_the_last_layer_is_the_prediction() -> None:
@@ -173,15 +173,16 @@ def test_the_strip_shows_each_block() -> None:
     network = looked("lung_aware")
     found = finish(feature_maps.walk(shipped("lung_aware"), film(), network.layers))
     blocks = [block.name for block in blocks_of(network.layers)]
+    assert blocks == ["film", "conv1", *(f"block{number}" for number in range(1, 14)), "answer"]
     assert list(found.blocks) == blocks[:-1]  # the answer has no places
     np.testing.assert_array_equal(
         found.blocks["film"], np.rint(255 * network_input(film(), SPECS["lung_aware"])[..., 0])
     )
     raw = network_input(film(), SPECS["lung_aware"])[None]
     keras_model = shipped("lung_aware").loaded.network
-    end = np.asarray(keras.Model(keras_model.inputs[0], keras_model.get_layer("stage2_block1_out").output)(raw))[0]
+    end = np.asarray(keras.Model(keras_model.inputs[0], keras_model.get_layer("conv_pw_2_act").output)(raw))[0]
     size = np.abs(end).mean(-1)
-    np.testing.assert_allclose(found.blocks["stage2_block1"], 255 * (size - size.min()) / np.ptp(size), atol=0.6)
+    np.testing.assert_allclose(found.blocks["block2"], 255 * (size - size.min()) / np.ptp(size), atol=0.6)
 
 
 # --- what excites a unit ----------------------------------------------------------------------------------------------

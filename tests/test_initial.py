@@ -213,7 +213,7 @@ def test_a_failed_download_is_told_and_nothing_else_taken(served: bytes | None, 
         first_weights(SPECS["vgg16"], IMAGENET)
 
 
-@pytest.mark.parametrize("key", ["two_conv_cnn", "lung_aware"])
+@pytest.mark.parametrize("key", ["two_conv_cnn", "darkcovidnet"])
 def test_networks_without_imagenet_weights_say_so(key: str) -> None:
     with pytest.raises(ModelError, match="There are no ImageNet weights for"):
         first_weights(SPECS[key], IMAGENET)

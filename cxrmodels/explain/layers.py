@@ -345,10 +345,12 @@ def _window(layer: KerasLayer, entering: tuple[int, ...]) -> Window | str:
 
 
 _STEM = re.compile(r"((?:stage\d+_)?[A-Za-z]+\d*)")
+_SEPARABLE = re.compile(r"conv_(?:pad|dw|pw)_(\d+)")
+"""MobileNet's names in Keras: the parts of block 3 are `conv_pad_3`, `conv_dw_3`, `conv_pw_3`."""
 
 
 def _block_names(names: list[str], shapes: dict[str, Any], kinds: dict[str, str]) -> dict[str, str]:
-    """The block of each layer, told from what the names begin with: `block3_conv1`, `stage2_block1_add`. Pooling ends
+    """The block of each layer, told from what the names begin with: `block3_conv1`, `stage2_block1_add`, `conv_dw_3`. Pooling ends
     the block before it; what follows the last map is the answer."""
     maps = [number for number, name in enumerate(names) if len(shapes[name]) == 3]
     found: dict[str, str] = {}
@@ -357,8 +359,8 @@ def _block_names(names: list[str], shapes: dict[str, Any], kinds: dict[str, str]
         if number > max(maps):
             current = ANSWER
         else:
-            start = _STEM.match(name)
-            stem = start.group(1) if start else name
+            start, separable = _STEM.match(name), _SEPARABLE.match(name)
+            stem = f"block{separable.group(1)}" if separable else start.group(1) if start else name
             current = current if stem.startswith("pool") and current else stem
         found[name] = current
     return found

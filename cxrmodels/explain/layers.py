@@ -350,8 +350,8 @@ _SEPARABLE = re.compile(r"conv_(?:pad|dw|pw)_(\d+)")
 
 
 def _block_names(names: list[str], shapes: dict[str, Any], kinds: dict[str, str]) -> dict[str, str]:
-    """The block of each layer, told from what the names begin with: `block3_conv1`, `stage2_block1_add`, `conv_dw_3`. Pooling ends
-    the block before it; what follows the last map is the answer."""
+    """The block of each layer, told from what the names begin with: `block3_conv1`, `stage2_block1_add`, `conv_dw_3`.
+    Pooling ends the block before it; what follows the last map is the answer."""
     maps = [number for number, name in enumerate(names) if len(shapes[name]) == 3]
     found: dict[str, str] = {}
     current = ""

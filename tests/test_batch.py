@@ -154,9 +154,7 @@ def test_another_table_is_left_alone(films: Path, models: dict[str, LoadedModel]
         run(listed, models, tmp_path / "out.xlsx")
 
 
-def test_without_the_gate_the_rest_is_the_same(
-    films: Path, models: dict[str, LoadedModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_gate_the_rest_is_the_same(films: Path, models: dict[str, LoadedModel], tmp_path: Path) -> None:
     gated, plain = tmp_path / "gated.csv", tmp_path / "plain.csv"
     run(sources([films]), models, gated)
     with pytest.MonkeyPatch.context() as patch:

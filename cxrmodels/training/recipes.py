@@ -68,7 +68,7 @@ _LONG = Recipe(
     precision="mixed_bfloat16",
     augmentation="restyle",
 )
-"""Minutes on a graphics card, a day on two cores."""
+"""Minutes on a graphics card, hours on two cores."""
 
 RECIPES: dict[str, Recipe] = {
     "two_conv_cnn": Recipe((Stage(64, 60, 1e-3, 0.4),), weight_decay=1e-2),

@@ -73,7 +73,7 @@ def outline_batch(films: np.ndarray, engine: Engine | None = None) -> np.ndarray
         engine: the lung network where it is not to be the shared one.
 
     Returns:
-        bool (N, 128, 128), tidied.
+        bool (N, 128, 128), tidied; with the lung that lies behind the heart.
 
     Raises:
         ModelError: the lung network is missing or altered.

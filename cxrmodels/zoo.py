@@ -174,16 +174,19 @@ LUNGS = ModelSpec(
     key="lungs",
     title="Lung outlines",
     network="lung_unet",
-    findings=("lung",),
+    findings=("lung", "lung_beside_heart"),
     input_size=128,
     channels=1,
     preprocessing="stretch",
-    feature_layer="up1_conv2_act",
-    paper="Ronneberger et al. 2015, arXiv 1505.04597 (U-Net)",
+    feature_layer="up0_join",
+    paper="Ronneberger et al. 2015, arXiv 1505.04597 (U-Net); Howard et al. 2017, arXiv 1704.04861 (MobileNet)",
     paper_figures="none for lungs",
-    departures="About a thirtieth of the paper's width, with batch normalisation and bilinear growing.",
+    departures="Its way down is the first eleven blocks of MobileNet 0.75, from ImageNet weights; its way up is "
+    "narrow, of separable convolutions with batch normalisation and bilinear growing. Two masks: data sets draw lungs "
+    "with what lies behind the heart, or without.",
 )
-"""The network that outlines lungs. It answers no question, so it is not among `SPECS`."""
+"""The network that outlines lungs. It answers no question, so it is not among `SPECS`. Its first mask is what the
+program calls the lungs."""
 
 SPECS: dict[str, ModelSpec] = {spec.key: spec for spec in _ALL}
 """Model key -> spec, in the order the pages show them."""
@@ -202,7 +205,8 @@ class ModelCard:
     `cxrmodels.cost.measure` found, empty until it was measured. `left_out`, for a model that learns from sources of
     which it then has no figure: what networks trained alike, but without one of them, give on hospitals they have not
     seen, one entry each like those of `metrics`. `shortcuts`: what of its accuracy survives each change of the shortcut
-    lab, one entry each (see `cxrmodels.evaluation.survival.Survival`), empty until it was measured.
+    lab, one entry each (see `cxrmodels.evaluation.survival.Survival`), empty until it was measured. `aims`: what it was
+    to reach and what it reaches (see `cxrmodels.evaluation.aims.outcomes`).
     """
 
     key: str
@@ -233,6 +237,7 @@ class ModelCard:
     cost: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[dict[str, Any], ...] = ()
     shortcuts: tuple[dict[str, Any], ...] = ()
+    aims: tuple[dict[str, Any], ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
@@ -247,10 +252,11 @@ class ModelCard:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("not an object")
-        wrong = {item.name for item in fields(cls)}.symmetric_difference(values) - {"cost", "left_out", "shortcuts"}
+        optional = {"cost", "left_out", "shortcuts", "aims"}
+        wrong = {item.name for item in fields(cls)}.symmetric_difference(values) - optional
         if wrong:
             raise ValueError(f"missing or unknown fields: {', '.join(sorted(wrong))}")
-        for name in ("findings", "training_sources", "metrics", "left_out", "shortcuts"):
+        for name in ("findings", "training_sources", "metrics", "left_out", "shortcuts", "aims"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
 

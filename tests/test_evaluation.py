@@ -28,6 +28,7 @@ from cxrmodels.evaluation.calibration import (
     NOT_SURE,
     decide,
     fit_decision_threshold,
+    fit_offsets,
     fit_temperature,
     operating_points,
 )
@@ -509,6 +510,35 @@ def test_temperature_stays_within_bounds(sign: int) -> None:
 def test_temperature_needs_films() -> None:
     with pytest.raises(ValueError, match="validation films"):
         fit_temperature(np.empty((0, 2)), np.empty(0, dtype=int))
+
+
+def test_offsets_undo_even_drawing() -> None:
+    """Logits of a perfect judge of three classes that come equally often, on films of which they come otherwise: what
+    is missing is the logarithm of how often each comes, less the first one's. Temperature or not."""
+    rng = np.random.default_rng(1)
+    shares = np.array([0.6, 0.3, 0.1])
+    y_true = rng.choice(3, 40_000, p=shares)
+    middles = 2.0 * np.eye(3)
+    seen = middles[y_true] + rng.normal(size=(len(y_true), 3))
+    logits = -((seen[:, None] - middles) ** 2).sum(2) / 2
+    expected = np.log(shares / shares[0])
+    for temperature in (1.0, 2.5):
+        np.testing.assert_allclose(fit_offsets(logits * temperature, y_true), expected * temperature, atol=0.15)
+    corrected = logits + fit_offsets(logits, y_true)
+    assert fit_temperature(corrected, y_true) == pytest.approx(1, rel=0.05)
+    assert (corrected.argmax(1) == y_true).mean() > (logits.argmax(1) == y_true).mean()
+
+
+def test_offsets_of_a_network_that_is_always_right_stay_within_bounds() -> None:
+    y_true = np.arange(30) % 3
+    offsets = fit_offsets(40 * np.eye(3)[y_true], y_true)
+    assert np.abs(offsets).max() <= 10
+    assert ((40 * np.eye(3)[y_true] + offsets).argmax(1) == y_true).all()
+
+
+def test_offsets_need_films_of_every_class() -> None:
+    with pytest.raises(ValueError, match=r"No validation film of class 1, 2"):
+        fit_offsets(np.zeros((4, 3)), np.zeros(4, int))
 
 
 @pytest.mark.parametrize("signal", [0.0, 1.0, 2.0, 4.0, 20.0])

@@ -60,6 +60,7 @@ PREPROCESSING = {
     # Its preprocessing is within the network, unless left out as here.
     "mobilenet_v3": lambda greys: greys / 127.5 - 1,
     "mobilenet_v1": keras.applications.mobilenet.preprocess_input,
+    "lung_unet": keras.applications.mobilenet.preprocess_input,
 }
 # Sides, and how many positions of the body's map at each edge the padding reaches; None: nowhere. Deep maps are
 # reached everywhere, so that bodies with padding are compared after their first block.
@@ -68,6 +69,7 @@ FIRST = {
     "resnet50": ("stem_act", "conv1_relu", 2),
     "mobilenet_v3": ("stem_act", "activation", 1),
     "mobilenet_v1": ("conv1_act", "conv1_relu", 1),
+    "lung_unet": ("conv1_act", "conv1_relu", 1),
     "inception_v3": ("mixed10", "mixed10", 0),
     "xception": ("block14_sepconv2_act", "block14_sepconv2_act", 0),
 }
@@ -89,10 +91,10 @@ def theirs(network: str, size: int = 128) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("network", BODIES)
-def test_folded_weights_answer_as_keras_applications_on_its_own_input(network: str) -> None:
+@pytest.mark.parametrize(("network", "channels"), [*((network, 3) for network in BODIES), ("lung_unet", 1)])
+def test_folded_weights_answer_as_keras_applications_on_its_own_input(network: str, channels: int) -> None:
     body, source = BODIES[network], theirs(network)
-    ours = build(network, 128, 3, 2)
+    ours = build(network, 128, channels, 2)
     set_body(ours, body, source.get_weights())
     film = np.random.default_rng(1).random((2, 128, 128, 1), np.float32).repeat(3, -1)
     own = PREPROCESSING[network](255 * film)
@@ -101,7 +103,7 @@ def test_folded_weights_answer_as_keras_applications_on_its_own_input(network: s
         there = next(layer.name for layer in source.layers if isinstance(layer, keras.layers.Activation))
     found, expected = (
         np.asarray(keras.Model(model.input, model.get_layer(layer).output)(given, training=False))
-        for model, layer, given in ((ours, here, film), (source, there, own))
+        for model, layer, given in ((ours, here, film[..., :channels]), (source, there, own))
     )
     assert found.shape == expected.shape
     assert np.ptp(expected) > 0
@@ -209,7 +211,7 @@ def test_what_is_downloaded_fills_the_body_and_the_head_is_fresh(
 def test_a_failed_download_is_told_and_nothing_else_taken(served: bytes | None, origin: Origin) -> None:
     if served is not None:
         (origin.folder / SERVED["vgg16"]).write_bytes(served)
-    with pytest.raises(ModelError, match=r"ImageNet weights of VGG16 could not be had: .*leave --init out"):
+    with pytest.raises(ModelError, match=r"ImageNet weights of VGG16 could not be had: .*take --init fresh"):
         first_weights(SPECS["vgg16"], IMAGENET)
 
 

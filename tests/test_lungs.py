@@ -13,11 +13,13 @@ from sklearn.metrics import f1_score
 
 from cxrmodels import lungs, zoo
 from cxrmodels.datasets.manifest import COLUMNS, ManifestError, read_manifest
+from cxrmodels.datasets.masks import BEHIND_HEART
 from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
 from cxrmodels.phantom import phantom
 from cxrmodels.preprocessing import lung_box, prepare
 from cxrmodels.radiograph import read_radiograph, to_png
 from cxrmodels.training import lungs as training
+from cxrmodels.training.recipes import FRESH
 from cxrmodels.zoo import LUNGS
 
 
@@ -203,7 +205,7 @@ def test_network_is_trained_measured_and_used(drawn: Path, tmp_path: Path, monke
     weights = tmp_path / "weights"
     told: list[int] = []
     card = training.train_lungs(
-        data=drawn, weights=weights, work=tmp_path / "work", report=lambda epoch, *_: told.append(epoch)
+        data=drawn, weights=weights, work=tmp_path / "work", init=FRESH, report=lambda epoch, *_: told.append(epoch)
     )
     assert told == [1, 2]
     assert card.training_sources == ("kermany", "shenzhen")
@@ -222,6 +224,55 @@ def test_network_is_trained_measured_and_used(drawn: Path, tmp_path: Path, monke
     assert lungs.outline(film) is found, "asked again, the same"
     np.testing.assert_array_equal(found, lungs.outline_batch(lungs.network_film(film.pixels)[None])[0])
     lungs.forget()
+
+
+def test_a_mask_says_of_the_other_what_follows_from_it() -> None:
+    """The lung beside the heart is a part of the lung: where there is no lung there is none of it either, and all of it
+    is lung. What lies between the two is not known."""
+    mask = np.zeros((4, 4), np.float32)
+    mask[1:3, 1:3] = 1
+    whole, beside = np.moveaxis(training.targets(mask, 0), -1, 0)
+    np.testing.assert_array_equal(whole, mask)
+    assert (beside[mask == 0] == 0).all()
+    assert (beside[mask == 1] < 0).all()
+    whole, beside = np.moveaxis(training.targets(mask, 1), -1, 0)
+    np.testing.assert_array_equal(beside, mask)
+    assert (whole[mask == 1] == 1).all()
+    assert (whole[mask == 0] < 0).all()
+
+
+def test_what_is_not_known_costs_nothing() -> None:
+    """Of the mask that a film's data set does not draw, only the places that follow from the other one count."""
+    rng = np.random.default_rng(0)
+    mask = (rng.random((8, 8)) > 0.5).astype(np.float32)
+    truth = np.stack([training.targets(mask, which) for which in (0, 1)])
+    answers = rng.normal(size=truth.shape).astype(np.float32)
+    changed = np.where(truth < 0, -answers, answers)
+    loss = training.OverlapLoss(reduction=None)
+    np.testing.assert_allclose(loss(truth, answers), loss(truth, changed), rtol=1e-6)
+    right = np.where(truth > 0.5, 20, -20).astype(np.float32)
+    assert np.asarray(loss(truth, right)).max() < 1e-3
+    assert np.asarray(loss(truth, -right)).min() > 10
+
+
+def test_what_the_cards_say_the_sources_draw(data_dir: Path) -> None:
+    """With the lung behind the heart, or without: the middle of the picture's lower half is lung in the ones alone."""
+    share: dict[str, list[float]] = {}
+    for film in read_manifest(data_dir):
+        if film.mask_path is not None and len(share.setdefault(film.source, [])) < 60:
+            with Image.open(film.mask_path) as picture:
+                mask = np.asarray(picture.convert("L").resize((64, 64))) > 127
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            height, width = box.shape
+            # Right of the middle, where the heart lies, from half-way down to five sixths.
+            share[film.source].append(
+                float(box[height // 2 : height * 5 // 6, width * 11 // 20 : width * 7 // 10].mean())
+            )
+    assert set(share) >= BEHIND_HEART
+    with_heart = [np.mean(values) for source, values in share.items() if source in BEHIND_HEART]
+    without = [np.mean(values) for source, values in share.items() if source not in BEHIND_HEART]
+    assert min(with_heart) > max(without) + 0.1
 
 
 def test_no_masks_no_training(drawn: Path, tmp_path: Path) -> None:

@@ -26,10 +26,18 @@ from cxrmodels.phantom import phantom
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training import ship
 from cxrmodels.training.augment import AUGMENTATIONS, augment, augment_with_mask
-from cxrmodels.training.films import LabelledFilms, TrainingBatches, answerable, balanced_order, load_films
+from cxrmodels.training.films import (
+    LabelledFilms,
+    TrainingBatches,
+    answerable,
+    balanced_order,
+    load_films,
+    predict_films,
+)
 from cxrmodels.training.fit import EpochReport, fit, validate
 from cxrmodels.training.initial import carry_weights
 from cxrmodels.training.machine import device, versions
+from cxrmodels.training.offsets import add_offsets
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
 
@@ -411,6 +419,42 @@ def test_a_network_without_batch_normalisation_learns_with_it(drawn: Path, tmp_p
     held_out = load_films(validation, small, 128)
     loss, _ = validate(network, held_out.images, held_out.labels, 3)
     assert loss == pytest.approx(reports[-1].validation_loss, abs=1e-4), "what was measured is what is kept"
+
+
+def test_offsets_move_the_line_between_findings_and_nothing_else(drawn_four: Path) -> None:
+    """All films' logits change by the same amounts, and what was predicted before only where two were close."""
+    keras.utils.set_random_seed(0)
+    spec = SPECS["multi_lung_cnn"]
+    network = build(spec.network, spec.input_size, spec.channels, 4)
+    films = read_manifest(drawn_four)
+    before = predict_films(network, spec, films).logits
+    offsets = add_offsets(network, spec, [film for film in films if film.split == "train"])
+    after = predict_films(network, spec, films).logits
+    assert offsets[0] == 0
+    np.testing.assert_allclose(after - before, np.broadcast_to(offsets, after.shape), atol=1e-4)
+    with pytest.raises(ValueError, match="No validation film"):
+        add_offsets(network, spec, [film for film in films if film.finding == "normal"])
+
+
+def test_a_recipe_may_end_with_offsets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same training with and without gives weights that differ in the last layer's biases alone, by what validation
+    films say; and a checkpoint of the one serves the other."""
+    key, found = "multi_lung_cnn", {}
+    films = write_data(tmp_path / "films", FOUR, {"train": 8, "val": 8, "test": 8}, size=150)
+    for offsets in (False, True):
+        recipe = Recipe((Stage(150, 1, 1e-3),), batch_size=4, offsets=offsets)
+        monkeypatch.setitem(RECIPES, key, recipe)
+        weights = tmp_path / str(offsets)
+        card = ship.train(key, data=films, weights=weights, work=tmp_path / "work", report=ignore)
+        assert card.recipe["offsets"] is offsets
+        network = build(SPECS[key].network, 150, SPECS[key].channels, 4)
+        network.load_weights(weights / key / WEIGHTS_FILE)
+        found[offsets] = network.get_weights()
+    *body, plain = found[False]
+    *same, moved = found[True]
+    assert all(np.array_equal(one, other) for one, other in zip(body, same, strict=True))
+    assert moved[0] == plain[0]
+    assert (moved[1:] != plain[1:]).all()
 
 
 def test_there_is_none_for_a_network_that_has_its_own() -> None:

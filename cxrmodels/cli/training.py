@@ -21,6 +21,7 @@ from cxrmodels.cli.common import (
 from cxrmodels.datasets.manifest import DATA_VARIABLE
 from cxrmodels.gate import KEY as GATE
 from cxrmodels.rate import Rate
+from cxrmodels.training.recipes import FRESH, IMAGENET
 from cxrmodels.zoo import LUNGS, SPECS, weights_folder
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _train_lungs(arguments: argparse.Namespace) -> int:
         weights=Path(arguments.output) if arguments.output else weights_folder(),
         work=work,
         seed=arguments.seed,
+        init=arguments.init or IMAGENET,
         without=arguments.without or "",
         report=report,
     )
@@ -206,7 +208,9 @@ def add(command: Command) -> None:
     train.add_argument("--work", metavar="FOLDER", help="where an unfinished training is kept")
     train.add_argument("--seed", type=int, default=0)
     train.add_argument(
-        "--init", choices=("imagenet",), help="start from ImageNet weights, downloaded once (default: fresh weights)"
+        "--init",
+        choices=(IMAGENET, FRESH),
+        help="start from ImageNet weights, downloaded once, or from fresh ones (default: as the recipe says)",
     )
     train.add_argument(
         "--without",

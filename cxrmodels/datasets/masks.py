@@ -11,6 +11,10 @@ from PIL import Image
 from cxrmodels.datasets.manifest import Film
 from cxrmodels.radiograph import Radiograph
 
+BEHIND_HEART = frozenset({"kermany", "ieee8023"})
+"""Sources whose masks take in the lung that lies behind the heart. Those of the NLM's sets end at the heart and the
+great vessels (Candemir et al. 2014, doi 10.1109/TMI.2013.2290491)."""
+
 
 def read_mask(film: Film, shape: tuple[int, int]) -> np.ndarray | None:
     """The lungs of a film, bool of (height, width) `shape`, as its data set drew them; None where it has none.

@@ -8,6 +8,9 @@ NOT_SURE = "not sure"
 ANSWERED_ACCURACY = 0.95
 """What the decision threshold aims at on validation films: so many of the answers given are right."""
 
+_LEAST_TEMPERATURE, _MOST_TEMPERATURE, _MOST_OFFSET = 0.05, 20.0, 10.0
+"""A network that is always right, or always wrong, on the films at hand would have them without end."""
+
 
 def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     """The temperature that makes softmax(logits / T) most likely (Guo et al. 2017, arXiv 1706.04599).
@@ -33,8 +36,45 @@ def fit_temperature(logits: np.ndarray, y_true: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[rows, y_true].mean())
 
-    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    found = minimize_scalar(loss, bounds=(np.log(_LEAST_TEMPERATURE), np.log(_MOST_TEMPERATURE)), method="bounded")
     return float(np.exp(found.x))
+
+
+def fit_offsets(logits: np.ndarray, y_true: np.ndarray) -> np.ndarray:
+    """What to add to each class's logit so that classes come as often as they do among films that nobody evened out.
+
+    Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar 2020, arXiv 1901.06852): offsets and a
+    temperature are fitted together by maximum likelihood. The temperature is not given back: `fit_temperature` on the
+    logits with their offsets finds it again.
+
+    Args:
+        logits: float (N, K).
+        y_true: int (N,), 0 to K - 1.
+
+    Returns:
+        float64 (K,), the first one 0, the others between -10 and 10.
+
+    Raises:
+        ValueError: a class has no film.
+    """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
+    classes = logits.shape[1]
+    lacking = sorted(set(range(classes)) - set(y_true.tolist()))
+    if lacking:
+        raise ValueError(
+            f"No validation film of class {', '.join(map(str, lacking))}; an offset needs some of every class."
+        )
+    rows = np.arange(len(y_true))
+
+    def loss(numbers: np.ndarray) -> float:
+        scaled = (logits + np.append(0.0, numbers[1:])) / np.exp(numbers[0])
+        return float(-log_softmax(scaled, axis=1)[rows, y_true].mean())
+
+    limits = [(np.log(_LEAST_TEMPERATURE), np.log(_MOST_TEMPERATURE)), *[(-_MOST_OFFSET, _MOST_OFFSET)] * (classes - 1)]
+    found = minimize(loss, np.zeros(classes), method="L-BFGS-B", bounds=limits)
+    return np.append(0.0, found.x[1:])
 
 
 def fit_decision_threshold(probabilities: np.ndarray, y_true: np.ndarray) -> float:

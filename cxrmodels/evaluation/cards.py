@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cxrmodels.evaluation.aims import outcomes
 from cxrmodels.evaluation.calibration import fit_decision_threshold, fit_temperature, operating_points
 from cxrmodels.evaluation.metrics import summaries, summarise
 from cxrmodels.evaluation.predictions import Evaluation, read_predictions
@@ -50,6 +51,9 @@ def describe(
         calibration[name] = {
             metric: estimate.value for metric in ("ece", "brier") if (estimate := summary.metrics[metric]) is not None
         }
+    metrics = tuple(summary.to_dict() for summary in summaries(evaluation, training_sources, temperature))
+    trained_again = facts.get("left_out", ())
+    assert isinstance(trained_again, tuple)
     return ModelCard(
         key=spec.key,
         title=spec.title,
@@ -59,7 +63,8 @@ def describe(
         temperature=temperature,
         decision_threshold=fit_decision_threshold(calibrated, y_val),
         operating_points=operating_points(calibrated[:, covid], y_val == covid),
-        metrics=tuple(summary.to_dict() for summary in summaries(evaluation, training_sources, temperature)),
+        metrics=metrics,
+        aims=outcomes(spec.key, [*metrics, *trained_again]),
         calibration=calibration,
         paper=spec.paper,
         paper_figures=spec.paper_figures,

@@ -28,11 +28,27 @@ def _separable(x: KerasTensor, number: int, filters: int, stride: int) -> KerasT
     return conv_bn(x, f"conv_pw_{number}", filters, 1, activation="relu6")
 
 
+def body(film: KerasTensor, blocks: int = len(_BLOCKS)) -> tuple[KerasTensor, list[KerasTensor]]:
+    """The first convolution and the first `blocks` separable ones.
+
+    It equals that of `keras.applications.MobileNet(alpha=0.75, include_top=False)` weight for weight, and bears its
+    layers' names.
+
+    Returns:
+        What the last block gives, and what there is of each larger size, largest first, just before it is halved.
+    """
+    x = layers.ZeroPadding2D(((0, 1), (0, 1)), name="conv1_pad")(film)
+    x = conv_bn(x, "conv1", int(32 * _WIDTH), 3, strides=2, padding="valid", activation="relu6")
+    kept = []
+    for number, (filters, stride) in enumerate(_BLOCKS[:blocks], start=1):
+        if stride == 2:
+            kept.append(x)
+        x = _separable(x, number, int(filters * _WIDTH), stride)
+    return x, kept
+
+
 def mobilenet_v1(size: int, channels: int, outputs: int) -> Model:
     """MobileNet 0.75; then global average pooling, dropout 0.3 and the logits.
-
-    The body equals `keras.applications.MobileNet(alpha=0.75, include_top=False)` weight for weight, and bears its
-    layers' names.
 
     Args:
         size: side of the film in pixels.
@@ -40,8 +56,5 @@ def mobilenet_v1(size: int, channels: int, outputs: int) -> Model:
         outputs: number of findings.
     """
     film = film_input(size, channels)
-    x = layers.ZeroPadding2D(((0, 1), (0, 1)), name="conv1_pad")(film)
-    x = conv_bn(x, "conv1", int(32 * _WIDTH), 3, strides=2, padding="valid", activation="relu6")
-    for number, (filters, stride) in enumerate(_BLOCKS, start=1):
-        x = _separable(x, number, int(filters * _WIDTH), stride)
+    x, _ = body(film)
     return network(film, pooled_head(x, outputs, 0.3), "mobilenet_v1")

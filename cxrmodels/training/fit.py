@@ -144,9 +144,14 @@ def forget(folder: Path) -> None:
 def _identity(spec: ModelSpec, recipe: Recipe, seed: int, films: Sequence[Film]) -> str:
     """Names one training: only the same one may go on from its checkpoint. Its stages are compared one by one, see
     `_same_so_far`."""
-    # Only what differs from the usual: trainings begun before there was such a choice may go on.
+    # Only what differs from the usual: trainings begun before there was such a choice may go on. What is done when all
+    # is learnt makes no other training.
     usual = {item.name: item.default for item in fields(Recipe)}
-    chosen = {name: value for name, value in asdict(recipe).items() if name != "stages" and value != usual[name]}
+    chosen = {
+        name: value
+        for name, value in asdict(recipe).items()
+        if name not in ("stages", "offsets") and value != usual[name]
+    }
     text = f"{spec.key} {spec.network} {spec.findings} {spec.preprocessing} {chosen} {seed} {data_hash(films)}"
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -53,8 +53,11 @@ BODIES: dict[str, Body] = {
     "mobilenet_v1": Body(
         "MobileNet", "conv_pw_13_act", *_SYMMETRIC, {"alpha": 0.75}, "mobilenet_v1_0.75_224_imagenet.npz"
     ),
+    "lung_unet": Body(
+        "MobileNet", "conv_pw_11_act", *_SYMMETRIC, {"alpha": 0.75}, "mobilenet_v1_0.75_224_imagenet.npz"
+    ),
 }
-"""Network -> its body. The order of the weight arrays is the same on both sides."""
+"""Network -> its body, or the beginning of one. The order of the weight arrays is the same on both sides."""
 
 
 def carry_weights(source: keras.Model, target: keras.Model) -> list[str]:
@@ -105,13 +108,14 @@ def set_body(network: keras.Model, body: Body, arrays: list[np.ndarray]) -> None
     there; the networks without padding there (Inception-v3, Xception) are exact to the edge.
 
     Args:
-        network: built for three channels.
-        arrays: of the body, in the order of Keras.
+        network: built for three channels, or for one: a film's three are one, so their kernels add up.
+        arrays: of the body, in the order of Keras; those of more layers than the network has are left over.
     """
-    keras.Model(network.input, network.get_layer(body.end).output).set_weights(arrays)
+    kernel, *others = arrays
+    own = keras.Model(network.input, network.get_layer(body.end).output)
     first = next(layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D))
-    kernel = np.asarray(first.kernel)
-    first.kernel.assign(body.scale * kernel)
+    scaled = body.scale * (kernel if network.input.shape[-1] == 3 else kernel.sum(axis=2, keepdims=True))
+    own.set_weights([scaled, *others[: len(own.weights) - 1]])
     constant = np.einsum("ijco,c->o", kernel, np.array(body.shift, kernel.dtype))
     if first.use_bias:
         first.bias.assign(np.asarray(first.bias) + constant)
@@ -122,10 +126,10 @@ def set_body(network: keras.Model, body: Body, arrays: list[np.ndarray]) -> None
 
 def _imagenet(spec: ModelSpec) -> Callable[[keras.Model], object]:
     body = BODIES.get(spec.network)
-    if body is None or spec.channels != 3:
+    if body is None:
         raise ModelError(
             f"There are no ImageNet weights for {spec.title}; there are for the networks {', '.join(BODIES)}. Leave "
-            "--init out."
+            "--init out, or take --init fresh."
         )
     folder = data_folder() if body.file else None
     if folder is not None and (path := folder / "init" / body.file).is_file():

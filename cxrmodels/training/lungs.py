@@ -15,6 +15,8 @@ import numpy as np
 from PIL import Image
 
 from cxrmodels.datasets.manifest import NEVER, Film, data_hash, read_manifest
+from cxrmodels.datasets.masks import BEHIND_HEART
+from cxrmodels.evaluation.aims import outcomes
 from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
 from cxrmodels.lungs import tidy
 from cxrmodels.networks import build
@@ -22,12 +24,15 @@ from cxrmodels.preprocessing import prepare
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training.augment import augment_with_mask
 from cxrmodels.training.fit import Checkpoint, WarmCosine
+from cxrmodels.training.initial import first_weights
 from cxrmodels.training.machine import device, versions
+from cxrmodels.training.recipes import IMAGENET
 from cxrmodels.zoo import CARD_FILE, LUNGS, WEIGHTS_FILE, ModelCard, save_weights
 
-EPOCHS = 16
+EPOCHS = 14
 FILMS_AN_EPOCH = 2000
-_BATCH, _PEAK, _STRENGTH = 16, 2e-3, 0.8
+_BATCH, _PEAK, _STRENGTH, _PRECISION = 16, 1e-3, 1.0, "mixed_bfloat16"
+_DECAY, _UNKNOWN = 1e-2, -1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,25 @@ def split(films: Sequence[Film], without: Sequence[str] = ()) -> tuple[list[Film
     )
 
 
+def drawn(film: Film) -> int:
+    """Which of the network's masks, by its position, the film's data set draws."""
+    return 0 if film.source in BEHIND_HEART else 1
+
+
+def targets(mask: np.ndarray, which: int) -> np.ndarray:
+    """What one drawn mask says of both: the lung beside the heart is a part of the lung.
+
+    Args:
+        mask: float32 (H, W), 0-1.
+        which: the one that is drawn.
+
+    Returns:
+        float32 (H, W, 2), negative where the other is not known.
+    """
+    known = np.where(mask < 0.5, 0, _UNKNOWN) if which == 0 else np.where(mask > 0.5, 1, _UNKNOWN)
+    return np.stack([mask, known] if which == 0 else [known, mask], axis=-1).astype(np.float32)
+
+
 class _Batches(keras.utils.PyDataset):
     """One epoch: every source equally often, each film and mask moved alike; as epoch and seed alone decide."""
 
@@ -98,21 +122,26 @@ class _Batches(keras.utils.PyDataset):
         rng = np.random.default_rng((self._seed, self._epoch, index))
         chosen = self._order[index * _BATCH : (index + 1) * _BATCH]
         pairs = [augment_with_mask(self._data.images[i], self._data.masks[i], _STRENGTH, rng) for i in chosen]
-        images, masks = (np.stack(part).astype(np.float32)[..., None] / 255 for part in zip(*pairs, strict=True))
-        return images, masks
+        images, masks = (np.stack(part).astype(np.float32) / 255 for part in zip(*pairs, strict=True))
+        told = [targets(mask, drawn(self._data.films[i])) for mask, i in zip(masks, chosen, strict=True)]
+        return images[..., None], np.stack(told)
 
 
 @keras.saving.register_keras_serializable("cxrmodels")
 class OverlapLoss(keras.losses.Loss):
-    """Cross-entropy plus one minus the soft Dice coefficient (Milletari et al. 2016, arXiv 1606.04797)."""
+    """Cross-entropy where a mask is known plus, of masks known all over, one minus the soft Dice coefficient (Milletari
+    et al. 2016, arXiv 1606.04797)."""
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         ops = keras.ops
-        entropy = ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=True), axis=(1, 2))
+        known = ops.cast(y_true >= 0, y_pred.dtype)
+        truth = ops.maximum(y_true, 0)
+        places = ops.maximum(ops.sum(known, axis=(1, 2)), 1)
+        entropy = ops.sum(known * ops.binary_crossentropy(truth, y_pred, from_logits=True), axis=(1, 2)) / places
         lung = ops.sigmoid(y_pred)
-        both = ops.sum(y_true * lung, axis=(1, 2, 3))
-        total = ops.sum(y_true, axis=(1, 2, 3)) + ops.sum(lung, axis=(1, 2, 3))
-        return entropy + 1 - (2 * both + 1) / (total + 1)
+        both = ops.sum(truth * lung, axis=(1, 2))
+        total = ops.sum(truth, axis=(1, 2)) + ops.sum(lung, axis=(1, 2))
+        return ops.mean(entropy + ops.min(known, axis=(1, 2)) * (1 - (2 * both + 1) / (total + 1)), axis=-1)
 
 
 def fit_lungs(
@@ -121,6 +150,7 @@ def fit_lungs(
     *,
     seed: int,
     folder: Path,
+    init: str = IMAGENET,
     report: Callable[[int, float, float, float], None],
 ) -> tuple[keras.Model, float]:
     """Train the lung network; the epoch with the best mean Dice on `validation` is returned.
@@ -128,6 +158,7 @@ def fit_lungs(
     After every epoch the state goes to `folder`; called again after a kill it goes on from there.
 
     Args:
+        init: what its way down starts from: see `initial.first_weights`.
         report: called after each epoch with its number, training loss, validation Dice and seconds.
 
     Returns:
@@ -135,6 +166,7 @@ def fit_lungs(
 
     Raises:
         ValueError: there is no film to learn from, or none to choose by; or the folder holds another training.
+        ModelError: the weights it is to start from cannot be had.
     """
     if not training or not validation:
         raise ValueError(
@@ -145,23 +177,25 @@ def fit_lungs(
     size = LUNGS.input_size
     learnt, held_out = load_masked(training, size), load_masked(validation, size)
     checkpoint = Checkpoint(folder)
-    identity = f"{LUNGS.network} {EPOCHS} {seed} {data_hash([*training, *validation])}"
+    identity = f"{LUNGS.network} {init} {EPOCHS} {seed} {data_hash([*training, *validation])}"
     state = checkpoint.read() or {"identity": identity, "stage": 0, "epoch": 0, "best": math.inf, "seconds": 0.0}
     if state["identity"] != identity:
         raise ValueError(f"{folder} holds an unfinished training of other films or another seed. Remove it.")
     if state["epoch"]:
         network = checkpoint.network(state)
     else:
-        network = build(LUNGS.network, size, LUNGS.channels, 1)
+        network = _build(_PRECISION)
+        start_from = first_weights(LUNGS, init)
+        if start_from is not None:
+            start_from(network)
         steps = EPOCHS * (FILMS_AN_EPOCH // _BATCH)
-        network.compile(keras.optimizers.AdamW(WarmCosine(_PEAK, steps), weight_decay=1e-3), loss=OverlapLoss())
+        network.compile(keras.optimizers.AdamW(WarmCosine(_PEAK, steps), weight_decay=_DECAY), loss=OverlapLoss())
     for epoch in range(state["epoch"], EPOCHS):
         started = time.monotonic()
         batches = _Batches(learnt, seed, epoch, workers=2, max_queue_size=8)
         history = network.fit(batches, epochs=epoch + 1, initial_epoch=epoch, verbose=0, shuffle=False).history
-        images = held_out.images[..., None].astype(np.float32) / 255
-        found = np.concatenate([network.predict_on_batch(images[i : i + 32]) for i in range(0, len(images), 32)]) > 0
-        reached = float(np.mean([dice(a[..., 0], b > 127) for a, b in zip(found, held_out.masks, strict=True)]))
+        found = _logits(network, held_out)
+        reached = float(np.mean([dice(a > 0, b > 127) for a, b in zip(found, held_out.masks, strict=True)]))
         seconds = time.monotonic() - started
         better = 1 - reached < state["best"]
         state |= {
@@ -171,29 +205,45 @@ def fit_lungs(
         }
         checkpoint.write(network, state, best=better)
         report(epoch + 1, history["loss"][0], reached, seconds)
-    final = build(LUNGS.network, size, LUNGS.channels, 1)
+    final = _build("float32")
     final.load_weights(checkpoint.best)
     return final, float(state["seconds"])
 
 
-def _measure(network: keras.Model, films: Sequence[Film], *, left_out: str) -> list[Overlap]:
-    """Dice of each film that has a mask, at the mask's own size, the outline tidied as it is when it is used."""
-    size, found = LUNGS.input_size, []
-    data = load_masked(films, size)
+def _build(precision: str) -> keras.Model:
+    """The network. Keras keeps the precision by thread: it goes back at once."""
+    usual = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        return build(LUNGS.network, LUNGS.input_size, LUNGS.channels, len(LUNGS.findings))
+    finally:
+        keras.config.set_dtype_policy(usual)
+
+
+def _logits(network: keras.Model, data: MaskedFilms) -> list[np.ndarray]:
+    """Of each film those of the mask that its data set draws, float32 (size, size)."""
+    found: list[np.ndarray] = []
     for start in range(0, len(data.films), 32):
         images = data.images[start : start + 32, ..., None].astype(np.float32) / 255
-        for film, logits in zip(
-            data.films[start : start + 32], np.asarray(network.predict_on_batch(images))[..., 0], strict=True
-        ):
-            assert film.mask_path is not None
-            with Image.open(film.mask_path) as mask:
-                truth = np.asarray(mask.convert("L")) > 127
-            kept = np.where(tidy(logits > 0), logits, np.minimum(logits, -1))
-            grown = Image.fromarray(kept).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
-            value = dice(np.asarray(grown) > 0, truth)
-            found.append(
-                Overlap(film.image_id, film.source, film.split, film.group_id, film.age_group, left_out, value)
-            )
+        answers = np.asarray(network.predict_on_batch(images))
+        found += [
+            logits[..., drawn(film)] for film, logits in zip(data.films[start : start + 32], answers, strict=True)
+        ]
+    return found
+
+
+def _measure(network: keras.Model, films: Sequence[Film], *, left_out: str) -> list[Overlap]:
+    """Dice of each film that has a mask, at the mask's own size, the outline tidied as it is when it is used."""
+    found = []
+    data = load_masked(films, LUNGS.input_size)
+    for film, logits in zip(data.films, _logits(network, data), strict=True):
+        assert film.mask_path is not None
+        with Image.open(film.mask_path) as mask:
+            truth = np.asarray(mask.convert("L")) > 127
+        kept = np.where(tidy(logits > 0), logits, np.minimum(logits, -1))
+        grown = Image.fromarray(kept).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
+        value = dice(np.asarray(grown) > 0, truth)
+        found.append(Overlap(film.image_id, film.source, film.split, film.group_id, film.age_group, left_out, value))
     return found
 
 
@@ -203,6 +253,7 @@ def train_lungs(
     weights: Path,
     work: Path,
     seed: int = 0,
+    init: str = IMAGENET,
     without: str = "",
     report: Callable[[int, float, float, float], None],
 ) -> ModelCard:
@@ -212,17 +263,19 @@ def train_lungs(
     Args:
         data: folder with `manifest.csv`.
         work: folder for the unfinished training.
+        init: what its way down starts from: see `initial.first_weights`.
         without: a source to leave out. The network is then not kept: its Dice on that source is added to what the
             shipped one's card says, as what to expect on a hospital of that kind that was never seen.
         report: see `fit_lungs`.
 
     Raises:
         ManifestError: the data folder is not as it should be.
+        ModelError: the weights to start from cannot be had.
         ValueError: see `fit_lungs`; or there is no shipped network whose card could take the figures.
     """
     films = read_manifest(data)
     training, validation = split(films, [without] if without else [])
-    network, seconds = fit_lungs(training, validation, seed=seed, folder=work, report=report)
+    network, seconds = fit_lungs(training, validation, seed=seed, folder=work, init=init, report=report)
     folder = weights / LUNGS.key
     known = read_overlaps(folder / DICE_FILE) if (folder / DICE_FILE).is_file() else []
     if without:
@@ -233,7 +286,7 @@ def train_lungs(
     else:
         folder.mkdir(parents=True, exist_ok=True)
         digest = save_weights(network, folder / WEIGHTS_FILE)
-        shipped = build(LUNGS.network, LUNGS.input_size, LUNGS.channels, 1)
+        shipped = _build("float32")
         shipped.load_weights(folder / WEIGHTS_FILE)
         unseen = [film for film in films if film.source in NEVER or film.split in ("val", "test")]
         overlaps = [one for one in known if one.left_out] + _measure(shipped, unseen, left_out="")
@@ -248,6 +301,10 @@ def train_lungs(
                 "films_an_epoch": FILMS_AN_EPOCH,
                 "batch_size": _BATCH,
                 "learning_rate": _PEAK,
+                "weight_decay": _DECAY,
+                "augmentation": _STRENGTH,
+                "precision": _PRECISION,
+                "init": init,
             },
             "versions": versions(),
             "device": device(),
@@ -255,7 +312,8 @@ def train_lungs(
             "wall_time_s": round(seconds, 1),
         }
     write_overlaps(overlaps, folder / DICE_FILE)
-    card = describe(overlaps, facts)
+    # From the file, whose figures are rounded, so that anyone can compute the card again.
+    card = describe(read_overlaps(folder / DICE_FILE), facts)
     (folder / CARD_FILE).write_text(card.to_json(), encoding="utf-8")
     return card
 
@@ -277,6 +335,7 @@ FACTS = (
 
 def describe(overlaps: Sequence[Overlap], facts: dict[str, Any]) -> ModelCard:
     """The lung network's card, its figures computed from the stored Dice coefficients."""
+    metrics = summarise_overlaps(overlaps)
     return ModelCard(
         key=LUNGS.key,
         title=LUNGS.title,
@@ -285,15 +344,17 @@ def describe(overlaps: Sequence[Overlap], facts: dict[str, Any]) -> ModelCard:
         temperature=1.0,
         decision_threshold=0.5,
         operating_points={},
-        metrics=summarise_overlaps(overlaps),
+        metrics=metrics,
+        aims=outcomes(LUNGS.key, metrics),
         calibration={},
         paper=LUNGS.paper,
         paper_figures=LUNGS.paper_figures,
         departures=LUNGS.departures,
         intended_use="To crop films to the lungs, and to measure how much of a heat map lies in them. Never for "
         "diagnosis.",
-        limits="Its masks leave out what lies behind the heart and the diaphragm. Lungs that are white all over may be "
-        "missed, and pictures that are no frontal chest radiographs outlined anyhow.",
+        limits="It outlines the lungs with what lies behind the heart, but not behind the diaphragm, and a second time "
+        "without; each film measures the mask that its data set draws. Lungs that are white all over may be missed, "
+        "and pictures that are no frontal chest radiographs outlined anyhow.",
         licence="Weights CC BY-NC 4.0, for the terms of the training data; code as the repository says.",
         **facts,
     )

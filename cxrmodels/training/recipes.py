@@ -46,6 +46,8 @@ class Recipe:
         init: what the first weights are: see `initial.first_weights`. Fresh ones unless given.
         normalised: whether a network with batch normalisation learns in the place of one without, which gets what was
             learnt at the end: see `networks.folded`. Only from fresh weights.
+        offsets: whether the biases of the last layer are fitted on the validation films when all else is learnt: see
+            `calibration.fit_offsets`. Training draws the findings equally often, and they do not come so.
     """
 
     stages: tuple[Stage, ...]
@@ -59,6 +61,7 @@ class Recipe:
     even_sources: bool = False
     init: str = FRESH
     normalised: bool = False
+    offsets: bool = False
 
 
 _LONG = Recipe(
@@ -94,6 +97,7 @@ RECIPES: dict[str, Recipe] = {
         sources=("ieee8023", "shenzhen"),
         even_sources=True,
         init=IMAGENET,
+        offsets=True,
     ),
 }
 """Model key -> recipe."""

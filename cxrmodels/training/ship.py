@@ -12,6 +12,7 @@ from cxrmodels.evaluation.predictions import read_predictions, write_predictions
 from cxrmodels.networks import build
 from cxrmodels.training.films import answerable, predict_films
 from cxrmodels.training.fit import EpochReport, fit
+from cxrmodels.training.offsets import add_offsets
 from cxrmodels.training.recipes import RECIPES
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, WEIGHTS_FILE, ModelCard, ModelError, save_weights
 from cxrmodels.zoo import spec as spec_of
@@ -62,6 +63,8 @@ def train(
     training = [film for film in films if film.split == "train" or film.source in recipe.sources]
     validation = [film for film in films if film.split == "val"]
     network, made = fit(spec, recipe, training, validation, seed=seed, folder=work, report=report)
+    if recipe.offsets:
+        add_offsets(network, spec, validation)
 
     folder = weights / key
     if without:

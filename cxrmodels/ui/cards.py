@@ -173,6 +173,7 @@ def _show(card: ModelCard) -> None:
         right.markdown(_decisions(card))
         right.dataframe(_points(card), hide_index=True, width="stretch", key=f"points {card.key}")
         right.markdown(_cost(card))
+        _show_aims(card)
         st.markdown("##### Every source and age group apart")
         st.dataframe(
             [_row(summary) for summary in card.metrics], hide_index=True, width="stretch", key=f"table {card.key}"
@@ -203,6 +204,30 @@ def _show(card: ModelCard) -> None:
             f"**Meant for**: {card.intended_use}\n\n**Limits**: {card.limits}\n\n**Licence**: {card.licence}\n\n"
             f"Weights sha256 `{card.weights_sha256}`, data sha256 `{card.data_sha256[:16]}`."
         )
+
+
+def _show_aims(card: ModelCard) -> None:
+    """What it was to reach, and what was tried where it does not."""
+    if not card.aims:
+        return
+    st.markdown("##### What it was to reach")
+    st.dataframe(
+        [
+            {
+                "Figure": aim["what"],
+                "Asked for": f"{aim['least']:.2f}",
+                "Measured": _cell(aim),
+                "Reached": "yes" if aim["reached"] else "no",
+            }
+            for aim in card.aims
+        ],
+        hide_index=True,
+        width="stretch",
+        key=f"aims {card.key}",
+    )
+    for aim in card.aims:
+        if not aim["reached"]:
+            st.caption(f"**{plain(aim['what'])}**, not reached. {plain(aim['tried'])}")
 
 
 def _origin(card: ModelCard) -> str:

@@ -30,6 +30,7 @@ from cxrmodels.inference import predict
 from cxrmodels.lab.config import PhantomData
 from cxrmodels.lab.kept import keep
 from cxrmodels.lungs import Lungs, contours, find, mask_of
+from cxrmodels.markdown import plain
 from cxrmodels.networks import build
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.plots import COLOURS, OTHER_COLOUR, percent
@@ -852,7 +853,14 @@ def test_every_shipped_model_has_a_card_of_its_own_address(key: str) -> None:
     at.query_params["model"] = card.title
     check(at.run())
     assert [one.value for one in at.subheader] == [card.title]
-    points, frame, *others = (element.value for element in at.dataframe)
+    points, *others = (element.value for element in at.dataframe)
+    aims, (frame, *others) = others[: bool(card.aims)], others[bool(card.aims) :]
+    for table in aims:
+        assert list(table["Figure"]) == [aim["what"] for aim in card.aims]
+        assert list(table["Reached"] == "yes") == [aim["reached"] for aim in card.aims]
+        for aim in card.aims:
+            tried = plain(aim["tried"])
+            assert bool(tried and tried in words(at)) == (not aim["reached"]), "what was tried, where it was not enough"
     left_out, changed = others[: bool(card.left_out)], others[bool(card.left_out) :]
     for table in left_out:
         assert list(table["Films"]) == [summary["name"] for summary in card.left_out]

@@ -36,7 +36,7 @@ from cxrmodels.training.films import (
 )
 from cxrmodels.training.fit import EpochReport, fit, validate
 from cxrmodels.training.initial import carry_weights
-from cxrmodels.training.machine import device, versions
+from cxrmodels.training.machine import device, devices, versions
 from cxrmodels.training.offsets import add_offsets
 from cxrmodels.training.recipes import RECIPES, Recipe, Stage
 from cxrmodels.zoo import CARD_FILE, PREDICTIONS_FILE, SPECS, WEIGHTS_FILE, WEIGHTS_VARIABLE
@@ -490,6 +490,12 @@ def test_a_training_that_ended_elsewhere_says_so(drawn: Path, tmp_path: Path) ->
     (tmp_path / "state.json").write_text(json.dumps(state))
     _, there = fit(*words, seed=0, folder=tmp_path, report=ignore)
     assert (there.device, there.versions, there.seconds) == ("another card", {"jax": "0.11"}, here.seconds)
+
+
+def test_devices_are_told_one_after_the_other() -> None:
+    here = device()
+    assert devices("") == devices(here) == here
+    assert devices("A card") == devices(f"A card, then {here}") == f"A card, then {here}"
 
 
 def test_recipe_of_another_size_is_refused(drawn: Path, tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from cxrmodels.datasets.manifest import Film
 from cxrmodels.radiograph import Radiograph
 
 BEHIND_HEART = frozenset({"kermany", "ieee8023"})
-"""Sources whose masks take in the lung that lies behind the heart. Those of the NLM's sets end at the heart and the
-great vessels (Candemir et al. 2014, doi 10.1109/TMI.2013.2290491)."""
+"""Sources whose masks take in the lung that lies behind the heart. Those of montgomery (Candemir et al. 2014, doi
+10.1109/TMI.2013.2290491) and shenzhen (Stirenko et al. 2018, arXiv 1803.01199) end at the heart and the great
+vessels."""
 
 
 def read_mask(film: Film, shape: tuple[int, int]) -> np.ndarray | None:

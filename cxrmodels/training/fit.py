@@ -20,7 +20,7 @@ from cxrmodels.datasets.manifest import Film, data_hash
 from cxrmodels.networks import build, folded
 from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
 from cxrmodels.training.initial import carry_weights, first_weights
-from cxrmodels.training.machine import Made, device, versions
+from cxrmodels.training.machine import Made, device, devices, versions
 from cxrmodels.training.recipes import FRESH, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 
@@ -307,7 +307,7 @@ def fit(
                 "seconds": state["seconds"] + seconds,
                 "history": [*state.get("history", []), asdict(this)],
                 "versions": versions(),
-                "device": device(),
+                "device": devices(state.get("device", "")),
             }
             checkpoint.write(network, state, best=better)
             report(this)

@@ -83,6 +83,11 @@ def split(films: Sequence[Film], without: Sequence[str] = ()) -> tuple[list[Film
     )
 
 
+def films_an_epoch(films: int) -> int:
+    """As many as there are, at most `FILMS_AN_EPOCH`: few films seen often are learnt by heart. At least a batch."""
+    return max(_BATCH, min(films, FILMS_AN_EPOCH))
+
+
 def drawn(film: Film) -> int:
     """Which of the network's masks, by its position, the film's data set draws."""
     return 0 if film.source in BEHIND_HEART else 1
@@ -111,7 +116,7 @@ class _Batches(keras.utils.PyDataset):
         rng = np.random.default_rng((seed, epoch))
         sources = np.array([film.source for film in data.films])
         names = np.unique(sources)
-        share = FILMS_AN_EPOCH // len(names)
+        share = films_an_epoch(len(data.films)) // len(names)
         drawn = [np.resize(rng.permutation(np.flatnonzero(sources == name)), share) for name in names]
         self._order = rng.permutation(np.concatenate(drawn))
 
@@ -177,7 +182,7 @@ def fit_lungs(
     size = LUNGS.input_size
     learnt, held_out = load_masked(training, size), load_masked(validation, size)
     checkpoint = Checkpoint(folder)
-    identity = f"{LUNGS.network} {init} {EPOCHS} {seed} {data_hash([*training, *validation])}"
+    identity = f"{LUNGS.network} {init} {EPOCHS} {FILMS_AN_EPOCH} {seed} {data_hash([*training, *validation])}"
     state = checkpoint.read() or {"identity": identity, "stage": 0, "epoch": 0, "best": math.inf, "seconds": 0.0}
     if state["identity"] != identity:
         raise ValueError(f"{folder} holds an unfinished training of other films or another seed. Remove it.")
@@ -188,7 +193,7 @@ def fit_lungs(
         start_from = first_weights(LUNGS, init)
         if start_from is not None:
             start_from(network)
-        steps = EPOCHS * (FILMS_AN_EPOCH // _BATCH)
+        steps = EPOCHS * (films_an_epoch(len(learnt.films)) // _BATCH)
         network.compile(keras.optimizers.AdamW(WarmCosine(_PEAK, steps), weight_decay=_DECAY), loss=OverlapLoss())
     for epoch in range(state["epoch"], EPOCHS):
         started = time.monotonic()
@@ -298,7 +303,7 @@ def train_lungs(
             "seed": seed,
             "recipe": {
                 "epochs": EPOCHS,
-                "films_an_epoch": FILMS_AN_EPOCH,
+                "films_an_epoch": films_an_epoch(len(training)),
                 "batch_size": _BATCH,
                 "learning_rate": _PEAK,
                 "weight_decay": _DECAY,

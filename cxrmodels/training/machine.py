@@ -17,7 +17,7 @@ class Made:
     Attributes:
         seconds: all epochs took, those before a kill included.
         versions: of what the training rests on.
-        device: what its last epoch was computed on.
+        device: what its epochs were computed on, one after the other.
     """
 
     seconds: float
@@ -43,3 +43,15 @@ def device() -> str:
         # By name, for it is no package that this program asks for.
         return ", ".join(str(one.device_kind) for one in import_module("jax").devices())
     return ", ".join(devices)
+
+
+def devices(before: str) -> str:
+    """What a training has run on, now included.
+
+    Args:
+        before: what this gave at its last epoch, empty at the first.
+    """
+    now = device()
+    if not before or before == now or before.endswith(f", then {now}"):
+        return before or now
+    return f"{before}, then {now}"

@@ -88,7 +88,7 @@ RECIPES: dict[str, Recipe] = {
     "xception": Recipe((Stage(72, 4, 1e-3, 0.3), Stage(128, 1, 4e-4, 0.3)), weight_decay=2e-2),
     "darkcovidnet": Recipe((Stage(128, 5, 1e-3, 0.3), Stage(256, 2, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe(
-        (Stage(192, 16, 5e-4, 0.9),),
+        (Stage(192, 16, 5e-4, 0.9), Stage(192, 2, 1.5e-4, 0.9)),
         batch_size=64,
         weight_decay=2e-2,
         label_smoothing=0.05,

@@ -71,8 +71,22 @@ AIMS: dict[str, tuple[Aim, ...]] = {
         ),
     ),
     "lungs": (
-        Aim("Dice, adults of a hospital it has never seen", "montgomery", "dice", 0.95),
-        Aim("Dice, children, learnt without any", "kermany, by a network that had not seen it", "dice", 0.93),
+        Aim(
+            "Dice, adults of a hospital it has never seen",
+            "montgomery",
+            "dice",
+            0.95,
+            "One mask for both ways of drawing lungs, from fresh weights, gave 0.913. Four more epochs with less "
+            "augmentation gave nothing on validation films. Films of shenzhen that it has learnt from have 0.953.",
+        ),
+        Aim(
+            "Dice, children, learnt without any",
+            "kermany, by a network that had not seen it",
+            "dice",
+            0.93,
+            "One mask for both ways of drawing lungs gave 0.856. With two, half as many films gave 0.883, three and a "
+            "half times as many 0.894, mirrored films as well 0.925.",
+        ),
     ),
 }
 """Model key -> its aims."""

@@ -80,12 +80,16 @@ def test_drawn_kinds_are_refused(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CHANGED)
 def test_changed_films_are_refused_and_the_reason_says_how(kind: str, data_dir: Path) -> None:
-    films = [film for film in read_manifest(data_dir) if film.split == "test"]
-    for film in (films[5], films[-5]):
+    """Of six changed films at most one passes: of some kinds one in seven does, see docs/gate.md."""
+    films, passed = [film for film in read_manifest(data_dir) if film.split == "test"], []
+    for film in (*films[5:200:70], *films[-200:-5:70]):
         picture = np.rint(255 * read_radiograph(film.path.read_bytes()).pixels).astype(np.uint8)
         verdict = judge(film_of(BUILT_WITH[kind](picture, np.random.default_rng(2))))
-        assert verdict.state == REFUSED, film.image_id
-        assert SAYS.get(kind, "does not look like a frontal chest film") in verdict.reason or kind not in SAYS
+        if verdict.state != REFUSED:
+            passed.append(film.image_id)
+        else:
+            assert SAYS.get(kind, "") in verdict.reason
+    assert len(passed) <= 1, passed
 
 
 @pytest.mark.parametrize("source", SOURCES)

@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from cxrmodels import lungs, zoo
 from cxrmodels.datasets.manifest import COLUMNS, ManifestError, read_manifest
 from cxrmodels.datasets.masks import BEHIND_HEART
+from cxrmodels.engine import Engine
 from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
 from cxrmodels.phantom import phantom
 from cxrmodels.preprocessing import lung_box, prepare
@@ -295,9 +296,13 @@ def test_lungs_of_a_hospital_never_seen(data_dir: Path) -> None:
     """What is shipped outlines what was measured."""
     films = [film for film in read_manifest(data_dir) if film.source == "montgomery" and film.mask_path][:12]
     stored = {one.image_id: one.dice for one in read_overlaps(zoo.weights_folder() / LUNGS.key / DICE_FILE)}
+    engine = Engine(zoo.load(LUNGS.key))
     for film in films:
         assert film.mask_path is not None
-        found = lungs.outline(read_radiograph(film.path.read_bytes(), film.path.name))
+        prepared = lungs.network_film(read_radiograph(film.path.read_bytes(), film.path.name).pixels)
+        both = engine.run(prepared[None]).logits[0]
+        np.testing.assert_array_equal(lungs.outline_batch(prepared[None])[0], lungs.tidy(both[..., 0] > 0))
+        found = lungs.tidy(both[..., training.drawn(film)] > 0)
         with Image.open(film.mask_path) as mask:
             truth = np.asarray(mask.convert("L").resize(found.shape, Image.Resampling.BILINEAR)) > 127
         assert dice(found, truth) == pytest.approx(stored[film.image_id], abs=0.03)

@@ -225,7 +225,8 @@ def _learn(data: _Described, train: np.ndarray) -> Numbers:
         middle=middle.astype(np.float32),
         width=width.astype(np.float32),
         ways=(spreads.components_.T / np.sqrt(spreads.explained_variance_)).astype(np.float32),
-        leftover=np.array(((away**2).sum(1) - (along**2).sum(1)).mean(), np.float32),
+        # No less: of fewer films than there are ways nothing is left but rounding.
+        leftover=np.array(max(((away**2).sum(1) - (along**2).sum(1)).mean(), 1e-3), np.float32),
         scale=np.zeros((2, 5), np.float32),
     )
 

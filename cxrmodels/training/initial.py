@@ -146,7 +146,7 @@ def _downloaded(spec: ModelSpec, body: Body) -> list[np.ndarray]:
     except Exception as error:  # Keras raises bare `Exception` where an address cannot be reached.
         raise ModelError(
             f"The ImageNet weights of {spec.title} could not be had: {error}. They are downloaded once and then kept. "
-            "See that this machine reaches the network and try again, or leave --init out to start from fresh weights."
+            "See that this machine reaches the network and try again, or take --init fresh."
         ) from error
     arrays: list[np.ndarray] = source.get_weights()
     return arrays

@@ -13,7 +13,7 @@ from cxrmodels.findings import TITLES
 from cxrmodels.markdown import plain
 from cxrmodels.plots import Interval, lungs_hidden, seen_unseen
 from cxrmodels.ui.frame import ink
-from cxrmodels.zoo import ModelCard, ModelError, read_card
+from cxrmodels.zoo import OWN, ModelCard, ModelError, read_card
 
 _METRICS = {
     "accuracy": "Accuracy",
@@ -210,27 +210,20 @@ def _show_aims(card: ModelCard) -> None:
     """What it was to reach, and what was tried where it does not."""
     if not card.aims:
         return
-    st.markdown("##### What it was to reach")
-    st.dataframe(
-        [
-            {
-                "Figure": aim["what"],
-                "Asked for": f"{aim['least']:.2f}",
-                "Measured": _cell(aim),
-                "Reached": "yes" if aim["reached"] else "no",
-            }
-            for aim in card.aims
-        ],
-        hide_index=True,
-        width="stretch",
-        key=f"aims {card.key}",
-    )
-    for aim in card.aims:
-        if not aim["reached"]:
-            st.caption(f"**{plain(aim['what'])}**, not reached. {plain(aim['tried'])}")
+    # A list and no table: on a phone a table would show what was asked for and hide what came.
+    st.markdown("##### What it was to reach\n" + "\n".join(f"- {_outcome(aim)}" for aim in card.aims))
+
+
+def _outcome(aim: dict[str, Any]) -> str:
+    sentence = f"{plain(aim['what'])}: {_cell(aim)}, asked for {aim['least']:.2f}"
+    if aim["reached"]:
+        return f":green[:material/check:] {sentence}."
+    return f":orange[:material/close:] {sentence}: **not reached**. {plain(aim['tried'])}"
 
 
 def _origin(card: ModelCard) -> str:
+    if card.paper == OWN:
+        return f"##### Where it comes from\n{card.departures}"
     return (
         f"##### Where it comes from\n**Follows** {card.paper}. It reports: {card.paper_figures}. These figures are the "
         f"paper's own, on its own films.\n\n**Departs from it**: {card.departures}"

@@ -1,11 +1,13 @@
 """Viewers without browsers: sessions that speak Streamlit's own protocol, so that the server alone is measured.
 
-`python -m tests.benchmarks.sessions --films 200` is the whole soak. Ten browsers would be ten times the server's work.
+`python -m tests.benchmarks.sessions --films 200 --thinks 0.5 --write` is the whole soak, and writes `docs/soak.md`. Ten
+browsers would be ten times the server's work.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import time
 import uuid
@@ -25,7 +27,7 @@ from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
 from cxrmodels.zoo import shipped
-from tests.benchmarks.page import free_port, memory, served, settle
+from tests.benchmarks.page import ROOT, free_port, memory, served, settle
 from tests.benchmarks.users import STUCK, made_films
 
 SESSIONS, FILMS, THINKS = 10, 20, 8.0
@@ -194,9 +196,22 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=SESSIONS)
     parser.add_argument("--films", type=int, default=FILMS, help="films of each viewer")
     parser.add_argument("--thinks", type=float, default=THINKS, help="seconds a viewer looks at a film, on average")
+    parser.add_argument("--write", action="store_true", help="write the figures to docs/soak.md")
     arguments = parser.parse_args()
-    for what, figure in measure_sessions(arguments.sessions, arguments.films, arguments.thinks):
-        print(f"{what}: {figure}")
+    found = measure_sessions(arguments.sessions, arguments.films, arguments.thinks)
+    lines = ["| many users | measured |", "|---|---|", *(f"| {what} | {figure} |" for what, figure in found), ""]
+    if arguments.write:
+        options = f"--films {arguments.films} --thinks {arguments.thinks:g} --write"
+        told = [
+            "# The soak",
+            "",
+            f"Written by `python -m tests.benchmarks.sessions {options}`: {len(shipped())} networks, "
+            f"{os.cpu_count()} cores.",
+            "How long viewers wait who take their time to look is in [performance.md](performance.md).",
+            "",
+        ]
+        (ROOT / "docs" / "soak.md").write_text("\n".join([*told, *lines]), encoding="utf-8")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

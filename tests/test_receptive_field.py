@@ -198,7 +198,7 @@ def test_what_is_not_known_is_said() -> None:
     unet = describe(build("lung_unet", 32, 1, 1))
     with pytest.raises(UnknownReachError, match=r"up\d_grow is of a kind"):
         field_of(unet, "logits")
-    assert field_of(unet, "down2_pool").size is not None
+    assert field_of(unet, "conv_pw_3_act").size is not None
     with pytest.raises(ValueError, match=r"no position \(40, 0\)"):
         mask_of_unit(described("two_conv_cnn"), "conv1", (40, 0))
     with pytest.raises(KeyError):

@@ -8,9 +8,9 @@ from cxrmodels.networks._blocks import conv_bn, depthwise_init, film_input, netw
 from cxrmodels.networks.mobilenet_v1 import body
 
 BLOCKS = 11
-"""Of MobileNet's thirteen: the last two see no further and hold half of its weights."""
+"""Of MobileNet's thirteen: the last two would halve the map once more, and hold half of its weights."""
 
-_WIDTHS = (96, 64, 32)
+_WIDTHS = (32, 64, 96)
 _LAST = 8
 
 
@@ -35,7 +35,7 @@ def lung_unet(size: int, channels: int, outputs: int) -> Model:
     """
     film = film_input(size, channels)
     x, kept = body(film, BLOCKS)
-    for number, (filters, beside) in reversed(list(enumerate(zip(reversed(_WIDTHS), kept, strict=True), start=1))):
+    for number, (filters, beside) in reversed(list(enumerate(zip(_WIDTHS, kept, strict=True), start=1))):
         x = layers.UpSampling2D(2, interpolation="bilinear", name=f"up{number}_grow")(x)
         x = layers.Concatenate(name=f"up{number}_join")([x, beside])
         x = _separable(x, f"up{number}_conv1", filters)

@@ -7,7 +7,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -167,12 +168,13 @@ def _normalised(recipe: Recipe) -> bool:
     return recipe.normalised and recipe.init == FRESH
 
 
-def _build(spec: ModelSpec, recipe: Recipe, size: int) -> keras.Model:
-    """The network in the recipe's precision. Keras keeps that setting by thread: it goes back at once."""
+@contextmanager
+def built_in(precision: str) -> Iterator[None]:
+    """What is built within has this precision. Keras keeps that setting by thread: it goes back at once."""
     usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(recipe.precision)
+    keras.config.set_dtype_policy(precision)
     try:
-        return build(spec.network, size, spec.channels, len(spec.findings), normalised=_normalised(recipe))
+        yield
     finally:
         keras.config.set_dtype_policy(usual)
 
@@ -256,7 +258,8 @@ def fit(
             )
         if state["stage"] != number or network is None:
             state = {**state, "stage": number, "epoch": 0, "best": math.inf}
-            fresh = _build(spec, recipe, stage.size)
+            with built_in(recipe.precision):
+                fresh = build(spec.network, stage.size, spec.channels, outputs, normalised=_normalised(recipe))
             if network is not None:
                 carry_weights(network, fresh)
             elif start_from is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from cxrmodels.datasets.manifest import data_folder
+from cxrmodels.networks.unet import BLOCKS
 from cxrmodels.training.recipes import FRESH, IMAGENET
 from cxrmodels.zoo import ModelError, ModelSpec, load
 from cxrmodels.zoo import spec as spec_of
@@ -44,18 +45,16 @@ channels are one."""
 _SYMMETRIC: tuple[float, tuple[float, float, float]] = 2.0, (-1.0, -1.0, -1.0)
 """From -1 to 1."""
 
+_MOBILENET = Body("MobileNet", "conv_pw_13_act", *_SYMMETRIC, {"alpha": 0.75}, "mobilenet_v1_0.75_224_imagenet.npz")
+
 BODIES: dict[str, Body] = {
     "vgg16": Body("VGG16", "block5_pool", *_CAFFE),
     "resnet50": Body("ResNet50", "stage5_block3_out", *_CAFFE),
     "inception_v3": Body("InceptionV3", "mixed10", *_SYMMETRIC),
     "xception": Body("Xception", "block14_sepconv2_act", *_SYMMETRIC),
     "mobilenet_v3": Body("MobileNetV3Large", "top_act", *_SYMMETRIC, {"include_preprocessing": False}),
-    "mobilenet_v1": Body(
-        "MobileNet", "conv_pw_13_act", *_SYMMETRIC, {"alpha": 0.75}, "mobilenet_v1_0.75_224_imagenet.npz"
-    ),
-    "lung_unet": Body(
-        "MobileNet", "conv_pw_11_act", *_SYMMETRIC, {"alpha": 0.75}, "mobilenet_v1_0.75_224_imagenet.npz"
-    ),
+    "mobilenet_v1": _MOBILENET,
+    "lung_unet": replace(_MOBILENET, end=f"conv_pw_{BLOCKS}_act"),
 }
 """Network -> its body, or the beginning of one. The order of the weight arrays is the same on both sides."""
 

@@ -23,7 +23,7 @@ from cxrmodels.networks import build
 from cxrmodels.preprocessing import prepare
 from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training.augment import augment_with_mask
-from cxrmodels.training.fit import Checkpoint, WarmCosine
+from cxrmodels.training.fit import Checkpoint, WarmCosine, built_in
 from cxrmodels.training.initial import first_weights
 from cxrmodels.training.machine import device, versions
 from cxrmodels.training.recipes import IMAGENET
@@ -189,7 +189,8 @@ def fit_lungs(
     if state["epoch"]:
         network = checkpoint.network(state)
     else:
-        network = _build(_PRECISION)
+        with built_in(_PRECISION):
+            network = _build()
         start_from = first_weights(LUNGS, init)
         if start_from is not None:
             start_from(network)
@@ -210,19 +211,13 @@ def fit_lungs(
         }
         checkpoint.write(network, state, best=better)
         report(epoch + 1, history["loss"][0], reached, seconds)
-    final = _build("float32")
+    final = _build()
     final.load_weights(checkpoint.best)
     return final, float(state["seconds"])
 
 
-def _build(precision: str) -> keras.Model:
-    """The network. Keras keeps the precision by thread: it goes back at once."""
-    usual = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        return build(LUNGS.network, LUNGS.input_size, LUNGS.channels, len(LUNGS.findings))
-    finally:
-        keras.config.set_dtype_policy(usual)
+def _build() -> keras.Model:
+    return build(LUNGS.network, LUNGS.input_size, LUNGS.channels, len(LUNGS.findings))
 
 
 def _logits(network: keras.Model, data: MaskedFilms) -> list[np.ndarray]:
@@ -291,7 +286,7 @@ def train_lungs(
     else:
         folder.mkdir(parents=True, exist_ok=True)
         digest = save_weights(network, folder / WEIGHTS_FILE)
-        shipped = _build("float32")
+        shipped = _build()
         shipped.load_weights(folder / WEIGHTS_FILE)
         unseen = [film for film in films if film.source in NEVER or film.split in ("val", "test")]
         overlaps = [one for one in known if one.left_out] + _measure(shipped, unseen, left_out="")

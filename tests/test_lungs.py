@@ -229,9 +229,11 @@ def test_network_is_trained_measured_and_used(drawn: Path, tmp_path: Path, monke
 
 def test_a_mask_says_of_the_other_what_follows_from_it() -> None:
     """The lung beside the heart is a part of the lung: where there is no lung there is none of it either, and all of it
-    is lung. What lies between the two is not known."""
-    mask = np.zeros((4, 4), np.float32)
-    mask[1:3, 1:3] = 1
+    is lung. What lies behind the heart is known of neither: it is between the lungs and down to where they end."""
+    mask = np.zeros((64, 64), np.float32)
+    mask[10:50, 8:24] = 1
+    mask[10:50, 40:56] = 1
+    mask[28:50, 40:48] = 0  # the heart
     whole, beside = np.moveaxis(training.targets(mask, 0), -1, 0)
     np.testing.assert_array_equal(whole, mask)
     assert (beside[mask == 0] == 0).all()
@@ -239,7 +241,21 @@ def test_a_mask_says_of_the_other_what_follows_from_it() -> None:
     whole, beside = np.moveaxis(training.targets(mask, 1), -1, 0)
     np.testing.assert_array_equal(beside, mask)
     assert (whole[mask == 1] == 1).all()
-    assert (whole[mask == 0] < 0).all()
+    assert (whole[30:50, 40:48] < 0).all(), "it may be lung behind the heart"
+    for none in (whole[:6], whole[54:], whole[:, :4], whole[:, 60:], whole[:, 29:35]):
+        assert (none == 0).all(), "above and below the lungs, at their sides and between them there is none"
+
+
+@pytest.mark.parametrize("lungs_drawn", [0, 1, 3])
+def test_any_number_of_parts_may_be_drawn(lungs_drawn: int) -> None:
+    """A film that was moved may have lost a lung, or both; a mask may have specks."""
+    mask = np.zeros((64, 64), np.float32)
+    for part in range(lungs_drawn):
+        mask[20:40, 8 + 20 * part : 18 + 20 * part] = 1
+    mask[60, 60] = 1
+    whole = training.targets(mask, 1)[..., 0]
+    assert (whole[mask == 1] == 1).all()
+    assert (whole[:14] == 0).all()
 
 
 def test_what_is_not_known_costs_nothing() -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -113,8 +114,8 @@ def _at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _at_import(statement.orelse)
             continue
         yield statement
-        for field in ("body", "orelse", "finalbody"):
-            yield from _at_import(getattr(statement, field, []))
+        for block in ("body", "orelse", "finalbody"):
+            yield from _at_import(getattr(statement, block, []))
         for handler in getattr(statement, "handlers", []):
             yield from _at_import(handler.body)
 
@@ -214,6 +215,67 @@ def test_page_is_layout_only(path: Path) -> None:
     # A page is executed anew on every click: its classes would not be the same class twice.
     assert not [node.name for node in ast.walk(_tree(path)) if isinstance(node, ast.ClassDef)]
     assert not uses(path, "threading", "concurrent", "multiprocessing", "subprocess", "numpy", "PIL", *HEAVY)
+
+
+def _is_fragment(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):  # a decorator with options
+        node = node.func
+    return isinstance(node, ast.Attribute) and node.attr == "fragment"
+
+
+@dataclass
+class _Mentions:
+    """Functions of the pages, each as (module, name): what their bodies name, and which of them run by themselves."""
+
+    of: dict[tuple[str, str], set[tuple[str, str]]] = field(default_factory=dict)
+    fragments: set[tuple[str, str]] = field(default_factory=set)
+    repeated: set[tuple[str, str]] = field(default_factory=set)
+
+    def read(self, path: Path) -> None:
+        module, tree = module_name(path), _tree(path)
+        home = {
+            alias.name: node.module
+            for node in tree.body
+            if isinstance(node, ast.ImportFrom) and node.module
+            for alias in node.names
+        }
+
+        def named(node: ast.expr) -> tuple[str, str]:
+            return (home.get(node.id, module), node.id) if isinstance(node, ast.Name) else ("", "")
+
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                self.of[module, node.name] = {named(one) for one in ast.walk(node) if isinstance(one, ast.Name)}
+                if any(map(_is_fragment, node.decorator_list)):
+                    self.fragments.add((module, node.name))
+            elif isinstance(node, ast.Call) and _is_fragment(node.func) and node.args:
+                self.fragments.add(named(node.args[0]))
+                if any(word.arg == "run_every" for word in node.keywords):
+                    self.repeated.add(named(node.args[0]))
+            elif isinstance(node, ast.Call) and named(node.func)[1] == "look_again":
+                self.repeated.add(named(node.args[1]))
+
+    def within(self, function: tuple[str, str]) -> set[tuple[str, str]]:
+        reached: set[tuple[str, str]] = set()
+        ahead = self.of.get(function, set()) & self.of.keys()
+        while ahead:
+            reached |= ahead
+            ahead = {one for name in ahead for one in self.of[name] & self.of.keys()} - reached
+        return reached
+
+
+def test_what_looks_again_by_itself_holds_nothing_that_runs_by_itself() -> None:
+    """Streamlit drops what it has not sent yet of a fragment that runs again, but not what lies deeper: a browser that
+    gets the inner one's elements without the outer one's goes blank ("Bad delta path index")."""
+    mentions = _Mentions()
+    for path in LIBRARY:
+        if part_of(module_name(path)) == "ui":
+            mentions.read(path)
+    assert len(mentions.repeated) >= 6
+    assert {name for _, name in mentions.fragments} > {"_network_saw", "_board"}
+    assert {name: mentions.within(name) & mentions.fragments for name in mentions.repeated} == {
+        name: set() for name in mentions.repeated
+    }
 
 
 def test_router_only_routes() -> None:

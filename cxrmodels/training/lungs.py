@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from cxrmodels.datasets.manifest import NEVER, Film, data_hash, read_manifest
 from cxrmodels.datasets.masks import BEHIND_HEART
@@ -33,6 +33,8 @@ EPOCHS = 14
 FILMS_AN_EPOCH = 2000
 _BATCH, _PEAK, _STRENGTH, _PRECISION = 16, 1e-3, 1.0, "mixed_bfloat16"
 _DECAY, _UNKNOWN = 1e-2, -1.0
+_SPECK, _MARGIN = 20, 3
+"""Pixels: what is no lung by its size, and how far a lung may reach beyond where it must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,8 @@ def drawn(film: Film) -> int:
 
 
 def targets(mask: np.ndarray, which: int) -> np.ndarray:
-    """What one drawn mask says of both: the lung beside the heart is a part of the lung.
+    """What one drawn mask says of both: the lung beside the heart is a part of the lung, and what lies behind the heart
+    is between it and the spine.
 
     Args:
         mask: float32 (H, W), 0-1.
@@ -103,8 +106,39 @@ def targets(mask: np.ndarray, which: int) -> np.ndarray:
     Returns:
         float32 (H, W, 2), negative where the other is not known.
     """
-    known = np.where(mask < 0.5, 0, _UNKNOWN) if which == 0 else np.where(mask > 0.5, 1, _UNKNOWN)
-    return np.stack([mask, known] if which == 0 else [known, mask], axis=-1).astype(np.float32)
+    if which == 0:
+        return np.stack([mask, np.where(mask < 0.5, 0, _UNKNOWN)], axis=-1).astype(np.float32)
+    whole = np.where(mask > 0.5, 1, np.where(_reach(mask > 0.5), _UNKNOWN, 0))
+    return np.stack([whole, mask], axis=-1).astype(np.float32)
+
+
+def _reach(beside_heart: np.ndarray) -> np.ndarray:
+    """How far lung with what lies behind the heart may reach: around each lung drawn without, the convex hull of it and
+    of the lower corner towards the other lung, a little wider.
+
+    Args:
+        beside_heart: bool (H, W).
+    """
+    from scipy.ndimage import binary_dilation, label
+    from scipy.spatial import ConvexHull
+
+    spots, _ = label(beside_heart)
+    sizes = np.bincount(spots.ravel())[1:]
+    # Fewer points have no hull.
+    lungs = [np.argwhere(spots == spot + 1) for spot in np.argsort(-sizes)[:2] if sizes[spot] > _SPECK]
+    drawing = Image.new("1", beside_heart.shape[::-1])
+    for lung in lungs:
+        (_, left), (bottom, right) = lung.min(axis=0), lung.max(axis=0)
+        middle = lung[:, 1].mean()
+        others = [other[:, 1].mean() for other in lungs if other is not lung]
+        corners = [
+            side for side, towards in ((right, 1), (left, -1)) if all(towards * (o - middle) > 0 for o in others)
+        ]
+        points = np.concatenate([lung, [(bottom, side) for side in corners]])
+        hull = points[ConvexHull(points).vertices]
+        ImageDraw.Draw(drawing).polygon([(int(x), int(y)) for y, x in hull], fill=1)
+    wider: np.ndarray = binary_dilation(np.asarray(drawing), iterations=_MARGIN)
+    return wider | beside_heart
 
 
 class _Batches(keras.utils.PyDataset):

@@ -16,7 +16,7 @@ from cxrmodels.lab.kept import key_of
 from cxrmodels.lab.process import terminate
 from cxrmodels.lab.store import State, runs
 from cxrmodels.ui.lab.words import STATES
-from tests.browser.conftest import PATIENCE, Visit
+from tests.browser.conftest import PATIENCE, Visit, viewer_of
 from tests.browser.test_read_a_film import PHONE, heat_map, open_film, too_wide
 
 SMALL = ConfigurableCnn(blocks=2, filters=8, dense=16)
@@ -82,18 +82,13 @@ def test_a_lesson(config: RunConfig, visit: Visit, chromium: Browser) -> None:
     says(page, State.RUNNING)
 
     # Somebody else follows the same run, by its address alone.
-    other = chromium.new_context(viewport={"width": 390, "height": 800}, color_scheme="dark")
-    try:
-        second = other.new_page()
-        second.goto(page.url)
-        second.get_by_role("button", name="I understand").click(timeout=PATIENCE)
+    with viewer_of(chromium, visit.address, {**PHONE, "color_scheme": "dark"}) as other:
+        second = other.enter(page.url.removeprefix(f"{visit.address}/"))
         expect(second.get_by_role("heading", name=config.name)).to_be_visible(timeout=PATIENCE)
         says(second, State.RUNNING)
         assert too_wide(second) == []
         second.get_by_test_id("stMain").get_by_role("button", name="Stop").click()
         says(second, State.STOPPED)
-    finally:
-        other.close()
     says(page, State.STOPPED)
     expect(page.get_by_role("button", name="Report (JSON)")).to_be_visible(timeout=PATIENCE)
     with page.expect_download() as download:

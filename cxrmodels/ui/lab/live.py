@@ -67,22 +67,43 @@ def history_of(run: Run) -> History:
 
 
 def show_run(run: Run) -> None:
-    """The run, looked at again by itself as long as a worker is at it."""
-    active = run.state() in ACTIVE
-    rate = _REFRESH_SECONDS if _followed(run).started else _FIRST_SECONDS
-    board = st.fragment(_board, run_every=rate if active else None)
-    board(run, active, rate)
+    """The run, looked at again by itself as long as a worker is at it.
+
+    Its parts stand beside each other, none within another: what Streamlit has not sent yet of a part that looks again
+    it drops, but not what lies deeper, and a browser that gets the inner without the outer goes blank.
+    """
+    opened = _opened(run)
+    if opened is None:
+        return
+    config, state, followed = opened
+    active = state in ACTIVE
+    rate = _REFRESH_SECONDS if followed.started else _FIRST_SECONDS
+    every = rate if active else None
+    st.fragment(_board, run_every=every)(run, active, rate)
+    # What is clicked within it is answered without drawing the curves again.
+    st.fragment(_epoch, run_every=every)(run)
+    if not active:
+        _take_along(run, config)
+
+
+def _opened(run: Run, *, aloud: bool = True) -> tuple[RunConfig, State, _Followed] | None:
+    """What is known of a run; None where it cannot be read, which the page says if it is to say so `aloud`."""
+    try:
+        return run.config(), run.state(), _followed(run)
+    except (FileNotFoundError, RunError):
+        if aloud:
+            st.warning("This run was deleted meanwhile.", icon=":material/delete:")
+    except (ConfigError, EventsError) as error:
+        if aloud:
+            st.error(plain(str(error)), icon=":material/broken_image:")
+    return None
 
 
 def _board(run: Run, polling: bool, rate: float) -> None:
-    try:
-        config, state, followed = run.config(), run.state(), _followed(run)
-    except (FileNotFoundError, RunError):
-        st.warning("This run was deleted meanwhile.", icon=":material/delete:")
+    opened = _opened(run)
+    if opened is None:
         return
-    except (ConfigError, EventsError) as error:
-        st.error(plain(str(error)), icon=":material/broken_image:")
-        return
+    config, state, followed = opened
     if (state in ACTIVE) != polling or (followed.started and rate == _FIRST_SECONDS and polling):
         # Whether the page looks again by itself, and how often, is decided when the whole script runs.
         st.rerun()
@@ -99,10 +120,6 @@ def _board(run: Run, polling: bool, rate: float) -> None:
         # The first point is drawn before the whole page runs again, to look less often.
         followed.started = bool(followed.history.steps)
     _signs(followed.history)
-    if followed.history.epochs and followed.held_out is not None:
-        # What is clicked within it is answered without drawing the curves again.
-        _epoch(run, followed.history, followed.held_out, [class_title(name) for name in config.classes])
-    _take_along(run, state)
     _have_next_ready(run, config, state, followed)
 
 
@@ -262,8 +279,15 @@ def _signs(history: History) -> None:
         )
 
 
-@st.fragment(key="lab_epoch")
-def _epoch(run: Run, history: History, held_out: HeldOut, classes: list[str]) -> None:
+def _epoch(run: Run) -> None:
+    opened = _opened(run, aloud=False)
+    if opened is None:
+        return
+    config, _, followed = opened
+    history, held_out = followed.history, followed.held_out
+    if not history.epochs or held_out is None:
+        return
+    classes = [class_title(name) for name in config.classes]
     numbers = list(history.epochs)
     epoch = numbers[-1]
     if len(numbers) > 1:
@@ -411,11 +435,8 @@ def _tiles(kernels: np.ndarray, zoom: int = 12) -> np.ndarray:
     return tiles
 
 
-def _take_along(run: Run, state: State) -> None:
-    if state in ACTIVE:
-        return
+def _take_along(run: Run, config: RunConfig) -> None:
     show_keeping(run)
-    config = run.config()
     model, report = run.folder / MODEL_FILE, run.folder / REPORT_FILE
     columns = st.columns(4)
     if model.is_file():

@@ -1,4 +1,4 @@
-"""Memory that is free within the process, given back to the system."""
+"""Memory: what is free within the process given back to the system, and how much something holds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import ctypes
 import gc
 import threading
 import urllib.parse
+from dataclasses import fields, is_dataclass
+
+import numpy as np
 
 _SOON = 5.0
 """Seconds after a viewer has left until all that was theirs is let go of."""
@@ -18,6 +21,19 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     except (AttributeError, OSError, TypeError):
         return
+
+
+def weight(answer: object) -> int:
+    """Bytes of the arrays in an answer, wherever they stand in it."""
+    if isinstance(answer, np.ndarray):
+        return int(answer.nbytes)
+    if isinstance(answer, dict):
+        return sum(map(weight, answer.values()))
+    if isinstance(answer, list | tuple | set | frozenset):
+        return sum(map(weight, answer))
+    if is_dataclass(answer) and not isinstance(answer, type):
+        return sum(weight(getattr(answer, one.name)) for one in fields(answer))
+    return 0
 
 
 class Tidier:

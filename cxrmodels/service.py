@@ -11,7 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from cxrmodels.fair_line import FairLine, LineFullError, Task
 from cxrmodels.gate import Gate, judge
 from cxrmodels.inference import Prediction, network_input, predict
 from cxrmodels.lungs import Lungs, find
-from cxrmodels.memory import Tidier
+from cxrmodels.memory import Tidier, weight
 from cxrmodels.models import load, spec
 from cxrmodels.preprocessing import NEEDS_LUNGS
 from cxrmodels.radiograph import Radiograph
@@ -115,19 +115,6 @@ class Job:
         # Stopped between the last piece and now, it is cancelled already.
         with contextlib.suppress(InvalidStateError):
             settle()
-
-
-def weight(answer: object) -> int:
-    """Bytes of the arrays in an answer, wherever they stand in it."""
-    if isinstance(answer, np.ndarray):
-        return int(answer.nbytes)
-    if isinstance(answer, dict):
-        return sum(map(weight, answer.values()))
-    if isinstance(answer, list | tuple | set | frozenset):
-        return sum(map(weight, answer))
-    if is_dataclass(answer) and not isinstance(answer, type):
-        return sum(weight(getattr(answer, one.name)) for one in fields(answer))
-    return 0
 
 
 class Service:

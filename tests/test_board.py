@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from threading import Event
@@ -604,6 +605,23 @@ def test_the_memory_does_not_grow_without_end(monkeypatch: pytest.MonkeyPatch) -
     for level in range(20):
         measured(one, COVID_NORMAL, Films(), level / 20)
     assert len(memory._held) <= 5
+
+
+def test_the_memory_has_an_end_in_bytes() -> None:
+    memory, made = Memory(1000), []
+
+    def array(number: int, size: int) -> np.ndarray:
+        made.append(number)
+        return np.full(size, number, np.uint8)
+
+    for number in range(10):
+        memory.recall(number, partial(array, number, 300))
+    assert [memory.recall(number, lambda: array(-1, 300))[0] for number in (7, 8, 9)] == [7, 8, 9], "they fit"
+    assert memory.recall("large", lambda: array(10, 2000)).size == 2000, "answered all the same"
+    assert [memory.recall(number, lambda: array(-1, 300))[0] for number in (7, 8, 9)] == [7, 8, 9], "none went for it"
+    memory.recall("large", lambda: array(10, 2000))
+    memory.recall(0, lambda: array(0, 300))
+    assert made == [*range(10), 10, 10, 0]
 
 
 def test_what_a_reader_brought_is_remembered_by_nobody_else() -> None:

@@ -15,6 +15,7 @@ import pytest
 from streamlit.byte_util import config_max_cache_data_size_to_bytes
 
 from cxrmodels import lungs, service
+from cxrmodels.evaluation import board
 
 ROOT = Path(__file__).parent.parent
 MB = 2**20
@@ -154,5 +155,6 @@ def test_pictures_of_films_go_with_their_viewer() -> None:
 
 def test_the_librarys_own_stores_are_bounded() -> None:
     assert service.KEPT_BYTES <= 128 * MB
+    assert board.KEPT_BYTES <= 128 * MB
     assert lungs._KEPT * 128 * 128 <= 2 * MB
     assert service.MOST_WAITING <= 64

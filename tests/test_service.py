@@ -19,6 +19,7 @@ from cxrmodels.engine import Engine
 from cxrmodels.explain.saliency import saliency
 from cxrmodels.fair_line import LineFullError
 from cxrmodels.inference import predict
+from cxrmodels.memory import weight
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.service import Reading, Service, Viewer
@@ -271,14 +272,14 @@ def test_who_asks_comes_before_models_that_are_not_loaded_yet(
 def kept(service: Service) -> int:
     """Bytes of the answers still held."""
     with service._guard:
-        return sum(module.weight(future.result()) for future in service._answers.values())
+        return sum(weight(future.result()) for future in service._answers.values())
 
 
 def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
     make: Callable[..., Service], films: list[Radiograph]
 ) -> None:
     key = shipped()[0]
-    one = module.weight(make().read(films[0], key).result(WAIT))
+    one = weight(make().read(films[0], key).result(WAIT))
     service = make(2 * one)
     futures = {film.sha256: service.read(film, key) for film in films[:2]}
     for future in futures.values():
@@ -294,7 +295,7 @@ def test_what_is_kept_is_bounded_and_the_oldest_goes_first(
 
 def test_heat_maps_count_towards_the_bound(make: Callable[..., Service], films: list[Radiograph]) -> None:
     key = shipped()[0]
-    limit = module.weight(make().read(films[0], key).result(WAIT)) + 10 * 4 * SIZE[0] * SIZE[1]
+    limit = weight(make().read(films[0], key).result(WAIT)) + 10 * 4 * SIZE[0] * SIZE[1]
     service = make(limit)
     for rows in range(30, 60):
         service.heat(films[0], key, "covid19", "grad_cam", (rows, SIZE[1])).result(WAIT)
@@ -388,7 +389,7 @@ def test_what_was_asked_by_those_who_left_alone_is_forgotten(
         future.result(WAIT)
     service._worker.submit(lambda: None).result(WAIT)
     first.leave()
-    assert kept(service) == module.weight(shared.result())
+    assert kept(service) == weight(shared.result())
     assert second.read(films[1], key) is shared
     second.leave()
     assert (service._answers, service._askers, service._failures, service.kept_bytes) == ({}, {}, {}, 0)

@@ -29,12 +29,14 @@ from cxrmodels.lab.events import (
     Started,
     Stopped,
 )
+from cxrmodels.lab.imports import DataError, import_archive, read_import
 from cxrmodels.lab.kept import HELD_OUT_FILE, is_kept
 from cxrmodels.lab.pictures import VALIDATION_FILE, write_arrays
 from cxrmodels.lab.presets import PRESETS
 from cxrmodels.lab.store import Run, State, create, runs
 from cxrmodels.phantom import PATTERNS
 from cxrmodels.ui.lab.words import LOOK_FOR, STATES
+from tests.test_lab_imports import GOOD, zipped
 from tests.test_lab_kept import ended as trained
 from tests.test_pages import write_data
 
@@ -208,6 +210,18 @@ def test_a_broken_address_is_an_error_and_the_page_goes_on(launched: list[Run]) 
     at = opened(config=CONFIG.to_query()[:-9])
     assert "Copy the whole address again" in words(at)
     assert at.button(key="start_run")
+
+
+def test_films_of_ones_own_can_be_deleted() -> None:
+    report = import_archive(zipped(GOOD))
+    at = opened()
+    (kind,) = [one for one in at.selectbox if one.label == "Where from"]
+    check(kind.set_value("Your own films").run())
+    assert "8 films" in words(at)
+    check(at.button(key="delete_import").click().run())
+    assert "No films of your own yet" in words(at)
+    with pytest.raises(DataError):
+        read_import(report.name)
 
 
 def test_an_unknown_run_is_said() -> None:

@@ -21,6 +21,7 @@ from cxrmodels.evaluation.metrics import SEEN, UNSEEN, Estimate, Figures, figure
 from cxrmodels.evaluation.predictions import Evaluation, PredictionsError, read_predictions
 from cxrmodels.evaluation.questions import QUESTIONS, Answers, Question, answer, refusal, restricted, shared_films
 from cxrmodels.evaluation.submitted import Submission
+from cxrmodels.memory import weight
 from cxrmodels.zoo import ModelCard, ModelError, file_sha256, shipped
 
 RESAMPLES, SEED = 2000, 0
@@ -37,6 +38,8 @@ SHARED = "_shared"
 
 _BASE = 0.5
 _KEPT = 1024
+KEPT_BYTES = 128 * 2**20
+"""Of what was computed of contenders, the arrays may take so much."""
 
 _Kept = TypeVar("_Kept")
 
@@ -45,10 +48,15 @@ class Memory:
     """What was computed of a contender, so that it is not computed again: the least recently used goes first.
 
     Answers are kept once for all thresholds: a slider would fill the memory with copies of the films.
+
+    Args:
+        kept_bytes: see `KEPT_BYTES`. What is larger alone is not kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept_bytes: int = KEPT_BYTES) -> None:
         self._held: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._weights: dict[Hashable, int] = {}
+        self._kept_bytes = kept_bytes
         self._guard = Lock()
 
     def recall(self, name: Hashable, make: Callable[[], _Kept]) -> _Kept:
@@ -58,8 +66,7 @@ class Memory:
             if held is None:
                 making: Future[_Kept] = Future()
                 self._held[name] = making
-                while len(self._held) > _KEPT:
-                    self._held.popitem(last=False)
+                self._make_room()
             else:
                 self._held.move_to_end(name)
         if held is not None:
@@ -72,7 +79,21 @@ class Memory:
             making.set_exception(error)
             raise
         making.set_result(made)
+        size = weight(made)
+        with self._guard:
+            if self._held.get(name) is not making:
+                return made  # It had to make room meanwhile.
+            if size > self._kept_bytes:
+                self._held.pop(name)
+                return made
+            self._weights[name] = size
+            self._make_room()
         return made
+
+    def _make_room(self) -> None:
+        while self._held and (len(self._held) > _KEPT or sum(self._weights.values()) > self._kept_bytes):
+            oldest, _ = self._held.popitem(last=False)
+            self._weights.pop(oldest, None)
 
 
 _shared = Memory()

@@ -28,7 +28,7 @@ from cxrmodels.lab.config import (
     rate_factor,
 )
 from cxrmodels.lab.data import contact_sheet
-from cxrmodels.lab.imports import DataError, import_archive, imports
+from cxrmodels.lab.imports import DataError, delete_import, import_archive, imports
 from cxrmodels.lab.presets import PRESETS
 from cxrmodels.lab.process import start
 from cxrmodels.lab.store import RunError, create
@@ -257,6 +257,8 @@ def _real(base: RunConfig, key: object) -> ManifestData:
 
 def _own(key: object) -> FolderData:
     assert callable(key)
+    if problem := st.session_state.pop("delete_import_problem", None):
+        st.error(plain(problem), icon=":material/error:")
     file = st.file_uploader("A zip with one folder a class", max_upload_size=1000, key="own_zip")
     try:
         if file is not None and st.session_state.get("imported_zip") != file.file_id:
@@ -288,7 +290,17 @@ def _own(key: object) -> FolderData:
             )
     if report.shared_patients:
         st.warning(f"{len(report.shared_patients)} patients have films in several classes.", icon=":material/group:")
+    with st.popover("Delete these films", icon=":material/delete:"):
+        st.write("They are removed from this machine. Runs on them keep their results, but cannot go on.")
+        st.button("Delete them now", key="delete_import", on_click=_delete_import, args=(report.name,))
     return report.data()
+
+
+def _delete_import(name: str) -> None:
+    try:
+        delete_import(name)
+    except (DataError, OSError) as error:
+        st.session_state["delete_import_problem"] = str(error)
 
 
 def _network(base: RunConfig, key: object) -> tuple[str | ConfigurableCnn, int]:

@@ -234,13 +234,18 @@ def cost_chart(
         "line": {"color": OTHER_COLOUR, "width": 1.5, "dash": "dot", "shape": "hv"},
         "hoverinfo": "skip",
     }
+    spread = max(values) - min(values) if len(values) else 0.0
+    low, high = min(values, default=0) - 0.1 * spread - 0.01, max(values, default=1) + 0.2 * spread + 0.02
+    cheap = np.log10(np.maximum(costs, 1e-3))
+    across = (cheap - cheap.min()) / max(float(np.ptp(cheap)), 1e-9) if len(cheap) else cheap
+    step = 0.01 if spread < 0.08 else 0.05 if spread < 0.4 else 0.1
     dots = {
         "type": "scatter",
         "x": list(costs),
         "y": list(values),
         "text": list(titles),
         "mode": "markers+text",
-        "textposition": "top center",
+        "textposition": _apart(titles, across, (np.asarray(values) - low) / (high - low)),
         "textfont": {"color": ink},
         "cliponaxis": False,
         "marker": {
@@ -251,19 +256,61 @@ def cost_chart(
         },
         "hovertemplate": f"%{{text}}<br>%{{x:.1f}} ms a film<br>{name} %{{y:.3f}}<extra></extra>",
     }
-    spread = max(values) - min(values) if len(values) else 0.0
     return chart(
         [line, dots],
         330,
         ink,
         margin={"l": 0, "r": 40, "t": 24, "b": 44},
-        xaxis=axis(ink, type="log", title={"text": "milliseconds a film (batch of one)"}),
-        yaxis=axis(
+        xaxis=axis(
             ink,
-            title={"text": name},
-            range=[min(values, default=0) - 0.1 * spread - 0.01, max(values, default=1) + 0.2 * spread + 0.02],
+            type="log",
+            title={"text": "milliseconds a film (batch of one)"},
+            tickvals=[digit * 10.0**power for power in range(-2, 5) for digit in (1, 3)],
+        ),
+        # Room for names above the best, but no figure beyond one.
+        yaxis=axis(
+            ink, title={"text": name}, range=[low, high], tickvals=np.arange(0, 1 + step / 2, step).round(2).tolist()
         ),
     )
+
+
+_LETTER, _LINE, _MARK = 0.028, 0.065, 0.025
+"""Of a chart as narrow as a phone's: width of a letter, height of a line, half of a mark."""
+_PLACES = (
+    ("top center", 0.5, 1.0),
+    ("bottom center", 0.5, -1.0),
+    ("top right", 0.0, 1.0),
+    ("bottom right", 0.0, -1.0),
+    ("top left", 1.0, 1.0),
+    ("bottom left", 1.0, -1.0),
+)
+"""Plotly's places of a text; the share of its width that is left of its mark; whether it is above or below."""
+
+
+def _apart(titles: Sequence[str], x: np.ndarray, y: np.ndarray) -> list[str]:
+    """Places of names beside marks: where there are such, no name lies on another or on a mark, and none leaves the chart.
+
+    Args:
+        x, y: of the marks, 0-1 of the chart.
+    """
+    boxes = [(a - _MARK, a + _MARK, b - _MARK, b + _MARK) for a, b in zip(x, y, strict=True)]
+    chosen = []
+    for title, across, up in zip(titles, x, y, strict=True):
+        width, best = _LETTER * len(title), (np.inf, "", (0.0, 0.0, 0.0, 0.0))
+        for place, left, above in _PLACES:
+            start, centre = across - left * width, up + 1.1 * above * _LINE
+            box = (start, start + width, centre - _LINE / 2, centre + _LINE / 2)
+            clash = sum(
+                max(0.0, min(box[1], other[1]) - max(box[0], other[0]))
+                * max(0.0, min(box[3], other[3]) - max(box[2], other[2]))
+                for other in boxes
+            )
+            outside = max(0.0, -box[0]) + max(0.0, box[1] - 1.1) + max(0.0, -box[2])
+            if clash + outside < best[0] - 1e-9:
+                best = (clash + outside, place, box)
+        chosen.append(best[1])
+        boxes.append(best[2])
+    return chosen
 
 
 def agreement(titles: Sequence[str], shares: np.ndarray, ink: str, low: float = 0.5, words: str = "the same") -> Figure:

@@ -324,8 +324,11 @@ def _intervals(
     colour: str,
     ink: str,
     what: str,
+    *,
+    below: bool = False,
 ) -> dict[str, Any]:
-    """A mark with its interval in the row of every title that has one; `name` stands beside each, `what` on hover."""
+    """A mark with its interval in the row of every title that has one; `name` stands above each or `below` it, so that
+    those of two marks that are close do not lie on each other, `what` on hover."""
     rows = [title for title, one in zip(titles, known, strict=True) if one]
     figures = [one for one in known if one]
     return {
@@ -342,7 +345,7 @@ def _intervals(
             "thickness": 1.5,
         },
         "text": [f"{name} {value:.2f}" for value, _, _ in figures],
-        "textposition": "top center",
+        "textposition": "bottom center" if below else "top center",
         "textfont": {"color": ink},
         "cliponaxis": False,
         "hovertemplate": f"%{{y}}, {what}: %{{x:.2f}}<extra></extra>",
@@ -367,7 +370,7 @@ def seen_unseen(
     return chart(
         [
             _intervals("seen", titles, seen, "circle", COLOURS["bacterial_pneumonia"], ink, "seen sources"),
-            _intervals("unseen", titles, unseen, "diamond-open", ink, ink, "unseen sources"),
+            _intervals("unseen", titles, unseen, "diamond-open", ink, ink, "unseen sources", below=True),
         ],
         58 * len(titles) + 60,
         ink,
@@ -399,7 +402,9 @@ def lungs_hidden(
     return chart(
         [
             guessing,
-            _intervals("hidden", titles, hidden, "diamond-open", COLOURS["covid19"], ink, "lungs painted black"),
+            _intervals(
+                "hidden", titles, hidden, "diamond-open", COLOURS["covid19"], ink, "lungs painted black", below=True
+            ),
             _intervals("as it is", titles, whole, "circle", COLOURS["bacterial_pneumonia"], ink, "films as they are"),
         ],
         58 * len(titles) + 60,

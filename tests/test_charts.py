@@ -325,6 +325,19 @@ def test_cost_chart(count: int) -> None:
     assert figure["layout"]["xaxis"]["type"] == "log"
     low, high = figure["layout"]["yaxis"]["range"]
     assert low < min(values) <= max(values) < high
+    ticks = [tick for tick in figure["layout"]["yaxis"]["tickvals"] if low < tick < high]
+    assert ticks
+    assert max(ticks) <= 1
+
+
+def test_names_of_networks_that_cost_and_reach_the_same_stand_apart() -> None:
+    """At the left edge a name goes to the right, at the right edge to the left; two in one spot stand apart."""
+    costs, values = [1.0, 1.1, 1000.0, 1000.0], [0.9, 0.9, 0.8, 0.8]
+    figure = json_of(charts.cost_chart(["Multi-lung CNN"] * 4, costs, values, [0], "AUC", INK))
+    places = figure["data"][1]["textposition"]
+    assert len(set(places[:2])) == len(set(places[2:])) == 2
+    assert all(place.endswith("right") for place in places[:2])
+    assert all(place.endswith("left") for place in places[2:])
 
 
 @pytest.mark.parametrize("count", COUNTS)

@@ -288,7 +288,7 @@ _PLACES = (
 
 
 def _apart(titles: Sequence[str], x: np.ndarray, y: np.ndarray) -> list[str]:
-    """Places of names beside marks: where there are such, no name lies on another or on a mark, and none leaves the chart.
+    """Places of names beside marks: no name lies on another or on a mark and none leaves the chart, if there are such.
 
     Args:
         x, y: of the marks, 0-1 of the chart.

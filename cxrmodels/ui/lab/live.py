@@ -78,10 +78,9 @@ def show_run(run: Run) -> None:
     config, state, followed = opened
     active = state in ACTIVE
     rate = _REFRESH_SECONDS if followed.started else _FIRST_SECONDS
-    every = rate if active else None
-    st.fragment(_board, run_every=every)(run, active, rate)
-    # What is clicked within it is answered without drawing the curves again.
-    st.fragment(_epoch, run_every=every)(run)
+    st.fragment(_board, run_every=rate if active else None)(run, active, rate)
+    # What is clicked within it is answered without drawing the curves again. Before the first point it has nothing.
+    st.fragment(_epoch, run_every=_REFRESH_SECONDS if active and followed.started else None)(run)
     if not active:
         _take_along(run, config)
 

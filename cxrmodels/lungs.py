@@ -45,6 +45,22 @@ def load_network() -> None:
     _engine()
 
 
+def two_largest(mask: np.ndarray) -> list[np.ndarray]:
+    """The two largest spots of a mask, the largest first; fewer where there are fewer.
+
+    Args:
+        mask: bool (H, W).
+
+    Returns:
+        bool (H, W) each.
+    """
+    from scipy.ndimage import label
+
+    spots, _ = label(mask)
+    sizes = np.bincount(spots.ravel())[1:]
+    return [spots == spot + 1 for spot in np.argsort(-sizes)[:2]]
+
+
 def tidy(mask: np.ndarray) -> np.ndarray:
     """The two largest spots of a mask, holes filled: what is left of an outline when specks are gone.
 
@@ -54,14 +70,13 @@ def tidy(mask: np.ndarray) -> np.ndarray:
     Returns:
         bool (H, W), empty where the mask is.
     """
-    from scipy.ndimage import binary_fill_holes, label
+    from scipy.ndimage import binary_fill_holes
 
-    spots, count = label(mask)
-    if not count:
+    spots = two_largest(mask)
+    if not spots:
         return mask.copy()
-    sizes = np.bincount(spots.ravel())[1:]
-    largest = [spot + 1 for spot in np.argsort(-sizes)[:2] if sizes[spot] >= _LEAST_PART * sizes.max()]
-    filled: np.ndarray = binary_fill_holes(np.isin(spots, largest))
+    least = _LEAST_PART * spots[0].sum()
+    filled: np.ndarray = binary_fill_holes(np.any([spot for spot in spots if spot.sum() >= least], axis=0))
     return filled
 
 

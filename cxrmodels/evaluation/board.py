@@ -81,13 +81,11 @@ class Memory:
         making.set_result(made)
         size = weight(made)
         with self._guard:
-            if self._held.get(name) is not making:
-                return made  # It had to make room meanwhile.
             if size > self._kept_bytes:
-                self._held.pop(name)
-                return made
-            self._weights[name] = size
-            self._make_room()
+                self._held.pop(name, None)
+            elif name in self._held:  # It may have made room meanwhile.
+                self._weights[name] = size
+                self._make_room()
         return made
 
     def _make_room(self) -> None:

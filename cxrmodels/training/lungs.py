@@ -18,7 +18,7 @@ from cxrmodels.datasets.manifest import NEVER, Film, data_hash, read_manifest
 from cxrmodels.datasets.masks import BEHIND_HEART
 from cxrmodels.evaluation.aims import outcomes
 from cxrmodels.evaluation.outlines import DICE_FILE, Overlap, dice, read_overlaps, summarise_overlaps, write_overlaps
-from cxrmodels.lungs import tidy
+from cxrmodels.lungs import tidy, two_largest
 from cxrmodels.networks import build
 from cxrmodels.preprocessing import prepare
 from cxrmodels.radiograph import read_radiograph
@@ -119,13 +119,11 @@ def _reach(beside_heart: np.ndarray) -> np.ndarray:
     Args:
         beside_heart: bool (H, W).
     """
-    from scipy.ndimage import binary_dilation, label
+    from scipy.ndimage import binary_dilation
     from scipy.spatial import ConvexHull
 
-    spots, _ = label(beside_heart)
-    sizes = np.bincount(spots.ravel())[1:]
     # Fewer points have no hull.
-    lungs = [np.argwhere(spots == spot + 1) for spot in np.argsort(-sizes)[:2] if sizes[spot] > _SPECK]
+    lungs = [points for spot in two_largest(beside_heart) if len(points := np.argwhere(spot)) > _SPECK]
     drawing = Image.new("1", beside_heart.shape[::-1])
     for lung in lungs:
         (_, left), (bottom, right) = lung.min(axis=0), lung.max(axis=0)

@@ -85,8 +85,9 @@ _ALL = (
         feature_layer="top_act",
         paper="MobileNetV3 transfer-learning study (four classes)",
         paper_figures="accuracy 95.58 %, sensitivity 97.52 %, specificity 95.14 % on 3,615 films",
-        departures="Trained from fresh weights, small films first: no ImageNet weights went in. The paper "
-        "froze an ImageNet body for 2000 epochs and counted augmented copies.",
+        departures="Trained whole from fresh weights: no ImageNet weights went in. At its end the biases of the last "
+        "layer are fitted to how often findings come among the validation films. The paper froze an ImageNet body for "
+        "2000 epochs and counted augmented copies.",
     ),
     ModelSpec(
         key="vgg16",
@@ -100,7 +101,8 @@ _ALL = (
         paper="Manapure et al., Detecting COVID-19 in X-ray images with Keras, TensorFlow and deep learning",
         paper_figures="accuracy 0.90, sensitivity 1.00, specificity 0.80 on 10 films",
         departures="Trained whole from fresh weights, with batch normalisation that the convolutions took over at its "
-        "end, and served at 160 px; the papers froze an ImageNet body at 224 px.",
+        "end, where the biases of the last layer were fitted to how often findings come among the validation films, "
+        "too; served at 160 px. The papers froze an ImageNet body at 224 px.",
     ),
     ModelSpec(
         key="resnet50",
@@ -126,7 +128,7 @@ _ALL = (
         feature_layer="mixed7",
         paper="Prediction of multi-lung disease (names it among four deep architectures)",
         paper_figures="none stated for this network",
-        departures="Trained whole from fresh weights, on 96 px films first; served at 128 px, not 224. Its last map "
+        departures="Trained whole from fresh weights, and served at 128 px, not 224. Its last map "
         "would have four positions then, so heat maps come from an earlier one, of six by six.",
     ),
     ModelSpec(

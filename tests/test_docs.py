@@ -55,8 +55,8 @@ def test_the_readme_shows_the_cards_figures() -> None:
         ("validation, seen sources", "val", "", 1),
         ("test, seen sources", "test", "", 1),
         ("external, unseen sources", "external", "", 0),
-        ("for comparison, external: MobileNetV3 alone", "external", "mobilenet_v3", 0),
-        ("Inception-v3 alone", "external", "inception_v3", 0),
+        ("for comparison, external: Multi-lung CNN alone", "external", "multi_lung_cnn", 0),
+        ("Xception alone", "external", "xception", 0),
     ],
 )
 def test_the_docs_say_how_often_the_networks_together_are_right(row: str, split: str, key: str, digits: int) -> None:

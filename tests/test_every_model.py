@@ -62,8 +62,8 @@ MUST_SHIP = (
     "darkcovidnet",
     "lung_aware",
 )
-# Least accuracy over four findings on the test split: for mobilenet_v3 what it must reach, for the others what shipped.
-FOUR_FINDINGS = {"multi_lung_cnn": 0.83, "mobilenet_v3": 0.88, "lung_aware": 0.90}
+# Least accuracy over four findings on the test split: a little under what shipped.
+FOUR_FINDINGS = {"multi_lung_cnn": 0.83, "mobilenet_v3": 0.89, "lung_aware": 0.90}
 SMALL = {"vgg16": 128, "resnet50": 96, "inception_v3": 107, "xception": 96, "lung_aware": 96, "mobilenet_v3": 96}
 """Sides in pixels at which big networks are tested to save time; what is tested does not depend on the size."""
 

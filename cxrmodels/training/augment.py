@@ -47,7 +47,13 @@ def augment_looks(film: np.ndarray, strength: float, rng: np.random.Generator) -
     return _restyle(_warp(film, _movement(film.shape[0], strength, rng)), strength, rng)
 
 
-AUGMENTATIONS = {"expose": augment, "restyle": augment_looks}
+def augment_framing(film: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """As `augment_looks`, and the film moved, scaled and stretched as far as `augment_with_mask` does: how much of a
+    body a film shows is a habit of who took it, and no finding."""
+    return _restyle(_warp(film, _far_movement(film.shape[0], strength, rng)), strength, rng)
+
+
+AUGMENTATIONS = {"expose": augment, "restyle": augment_looks, "reframe": augment_framing}
 """Name in a recipe -> function (film, strength, rng) -> film."""
 
 

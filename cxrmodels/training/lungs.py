@@ -25,7 +25,7 @@ from cxrmodels.radiograph import read_radiograph
 from cxrmodels.training.augment import augment_with_mask
 from cxrmodels.training.fit import Checkpoint, WarmCosine, built_in
 from cxrmodels.training.initial import first_weights
-from cxrmodels.training.machine import device, versions
+from cxrmodels.training.machine import Made, devices, versions
 from cxrmodels.training.recipes import IMAGENET
 from cxrmodels.zoo import CARD_FILE, LUNGS, WEIGHTS_FILE, ModelCard, save_weights
 
@@ -189,7 +189,7 @@ def fit_lungs(
     folder: Path,
     init: str = IMAGENET,
     report: Callable[[int, float, float, float], None],
-) -> tuple[keras.Model, float]:
+) -> tuple[keras.Model, Made]:
     """Train the lung network; the epoch with the best mean Dice on `validation` is returned.
 
     After every epoch the state goes to `folder`; called again after a kill it goes on from there.
@@ -199,7 +199,7 @@ def fit_lungs(
         report: called after each epoch with its number, training loss, validation Dice and seconds.
 
     Returns:
-        The network, and the seconds all epochs took.
+        The network, and where and how long it learnt.
 
     Raises:
         ValueError: there is no film to learn from, or none to choose by; or the folder holds another training.
@@ -240,12 +240,14 @@ def fit_lungs(
             "epoch": epoch + 1,
             "best": min(1 - reached, state["best"]),
             "seconds": state["seconds"] + seconds,
+            "versions": versions(),
+            "device": devices(state.get("device", "")),
         }
         checkpoint.write(network, state, best=better)
         report(epoch + 1, history["loss"][0], reached, seconds)
     final = _build()
     final.load_weights(checkpoint.best)
-    return final, float(state["seconds"])
+    return final, Made(float(state["seconds"]), state["versions"], state["device"])
 
 
 def _build() -> keras.Model:
@@ -307,7 +309,7 @@ def train_lungs(
     """
     films = read_manifest(data)
     training, validation = split(films, [without] if without else [])
-    network, seconds = fit_lungs(training, validation, seed=seed, folder=work, init=init, report=report)
+    network, made = fit_lungs(training, validation, seed=seed, folder=work, init=init, report=report)
     folder = weights / LUNGS.key
     known = read_overlaps(folder / DICE_FILE) if (folder / DICE_FILE).is_file() else []
     if without:
@@ -338,10 +340,10 @@ def train_lungs(
                 "precision": _PRECISION,
                 "init": init,
             },
-            "versions": versions(),
-            "device": device(),
+            "versions": made.versions,
+            "device": made.device,
             "data_sha256": data_hash([*training, *validation]),
-            "wall_time_s": round(seconds, 1),
+            "wall_time_s": round(made.seconds, 1),
         }
     write_overlaps(overlaps, folder / DICE_FILE)
     # From the file, whose figures are rounded, so that anyone can compute the card again.

@@ -38,8 +38,8 @@ class Recipe:
         precision: Keras' dtype policy while learning. `mixed_bfloat16` multiplies in bfloat16 and keeps the weights in
             float32 (Kalamkar et al. 2019, arXiv 1905.12322): on processors that have it up to twice as fast. What is
             shipped, measured and served is float32 always.
-        augmentation: `expose` (moved, exposed otherwise, noisier) or `restyle` (moved, and in its looks as if another
-            hospital had made it).
+        augmentation: `expose` (moved, exposed otherwise, noisier), `restyle` (moved, and in its looks as if another
+            hospital had made it) or `reframe` (that, and showing more of the body, or less).
         sources: sources of the `external` split that the model may learn from as well. It then gets no figure on them.
         even_sources: draw the sources of a finding more evenly than they come, so that finding and source go together
             less.
@@ -73,18 +73,15 @@ _LONG = Recipe(
 )
 """Minutes on a graphics card, hours on two cores."""
 
+_REFRAMED = replace(_LONG, augmentation="reframe", even_sources=True)
+
 RECIPES: dict[str, Recipe] = {
     "two_conv_cnn": Recipe((Stage(64, 60, 1e-3, 0.4),), weight_decay=1e-2),
     "multi_lung_cnn": Recipe((Stage(150, 30, 1e-3, 0.3),), optimizer="rmsprop"),
-    "mobilenet_v3": Recipe(
-        (Stage(128, 9, 1e-3, 0.3), Stage(224, 3, 5e-4, 0.3), Stage(224, 3, 4e-4, 0.2), Stage(224, 6, 5e-4, 0.4)),
-        weight_decay=2e-2,
-    ),
-    "vgg16": replace(_LONG, normalised=True),
+    "mobilenet_v3": replace(_REFRAMED, stages=(Stage(224, 60, 1e-3, 0.8),), offsets=True),
+    "vgg16": replace(_REFRAMED, stages=(Stage(160, 50, 1e-3, 0.8),), normalised=True, offsets=True),
     "resnet50": _LONG,
-    "inception_v3": Recipe(
-        (Stage(96, 5, 1e-3, 0.3), Stage(128, 2, 4e-4, 0.3)), weight_decay=2e-2, precision="mixed_bfloat16"
-    ),
+    "inception_v3": replace(_REFRAMED, stages=(Stage(128, 40, 1e-3, 0.8),)),
     "xception": Recipe((Stage(72, 4, 1e-3, 0.3), Stage(128, 1, 4e-4, 0.3)), weight_decay=2e-2),
     "darkcovidnet": Recipe((Stage(128, 5, 1e-3, 0.3), Stage(256, 2, 5e-4, 0.3)), weight_decay=1e-2),
     "lung_aware": Recipe(

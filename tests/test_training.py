@@ -90,6 +90,22 @@ def test_mask_moves_with_its_film() -> None:
         assert np.corrcoef(film.ravel(), moved.ravel())[0, 1] > 0.8
 
 
+def test_reframed_films_show_more_or_less_of_the_body() -> None:
+    """A body that fills half of a film fills from a fifth to nearly all of it, and is not always of the same shape."""
+    film = np.full((96, 96), 30, np.uint8)
+    film[14:82, 14:82] = 200
+    shares: dict[str, tuple[float, float]] = {}
+    for name in ("restyle", "reframe"):
+        drawn = [AUGMENTATIONS[name](film, 1.0, np.random.default_rng(seed)) for seed in range(200)]
+        # Whatever the greys have become, the body is brighter than what is around it.
+        found = [float((one > (int(one.max()) + int(one.min())) / 2).mean()) for one in drawn]
+        low, high = np.percentile(found, (5, 95))
+        shares[name] = (float(low), float(high))
+    (near, far), (nearest, farthest) = shares["restyle"], shares["reframe"]
+    assert nearest < 0.7 * near
+    assert farthest > 1.05 * far
+
+
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_never_mirrors(name: str) -> None:
     """A mirrored chest has its heart on the wrong side: another anatomy, and one that patients do have.

@@ -91,7 +91,7 @@ def test_mask_moves_with_its_film() -> None:
 
 
 def test_reframed_films_show_more_or_less_of_the_body() -> None:
-    """A body that fills half of a film fills from a fifth to nearly all of it, and is not always of the same shape."""
+    """The part of a film that a body fills varies more, both ways, than where films are only moved."""
     film = np.full((96, 96), 30, np.uint8)
     film[14:82, 14:82] = 200
     shares: dict[str, tuple[float, float]] = {}

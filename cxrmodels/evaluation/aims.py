@@ -28,8 +28,8 @@ class Aim:
 
 
 _CHILDREN = (
-    "What is lost are mostly normal films of children: nearly all of those among the validation films are told, fewer "
-    "of those that the collection itself keeps for testing. "
+    "Many of those lost are normal films of children: they are told less often among the films that the collection "
+    "itself keeps for testing than among the validation films. "
 )
 
 AIMS: dict[str, tuple[Aim, ...]] = {

@@ -21,7 +21,7 @@ from cxrmodels.datasets.manifest import Film, data_hash
 from cxrmodels.networks import build, folded
 from cxrmodels.training.films import TrainingBatches, load_films, predict_logits
 from cxrmodels.training.initial import carry_weights, first_weights
-from cxrmodels.training.machine import Made, device, devices, versions
+from cxrmodels.training.machine import Made, devices, versions
 from cxrmodels.training.recipes import FRESH, Recipe, Stage
 from cxrmodels.zoo import ModelSpec
 
@@ -314,6 +314,4 @@ def fit(
             }
             checkpoint.write(network, state, best=better)
             report(this)
-    # A training begun before these were kept with the state ran here.
-    made = Made(float(state["seconds"]), state.get("versions", versions()), state.get("device", device()))
-    return _learnt(spec, recipe, checkpoint.best), made
+    return _learnt(spec, recipe, checkpoint.best), Made.of(state)

@@ -247,7 +247,7 @@ def fit_lungs(
         report(epoch + 1, history["loss"][0], reached, seconds)
     final = _build()
     final.load_weights(checkpoint.best)
-    return final, Made(float(state["seconds"]), state["versions"], state["device"])
+    return final, Made.of(state)
 
 
 def _build() -> keras.Model:

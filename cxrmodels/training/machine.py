@@ -6,6 +6,7 @@ import platform
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
+from typing import Any
 
 import keras
 
@@ -23,6 +24,11 @@ class Made:
     seconds: float
     versions: dict[str, str]
     device: str
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> Made:
+        """As a checkpoint's state tells it. A training begun before these were kept with the state ran here."""
+        return Made(float(state["seconds"]), state.get("versions", versions()), state.get("device", device()))
 
 
 def versions() -> dict[str, str]:

@@ -148,7 +148,6 @@ def _fivefold(arguments: argparse.Namespace) -> int:
     name, classes = arguments.name, arguments.classes or 3
     folder = folder_of(arguments)
     work = Path(arguments.work or user_data_path("cxrmodels") / "training" / f"fivefold-{name}-{classes}")
-    say(f"Training {name} once a fold. Killed, it goes on from {work} when started again.")
     result = run_fivefold(name, classes, data=folder, weights=weights, work=work, seed=arguments.seed, report=say)
     print("\n".join(result.lines()))
     return OK

@@ -35,40 +35,35 @@ class Facts:
 
     Attributes:
         name, title: of what was compared.
-        network, input_size, preprocessing: of the networks, one a fold.
-        recipe: how they learnt; see `training.recipes.Recipe`.
-        init_sha256: of the shipped model's weights they started from; empty for fresh ones and ImageNet's.
+        network, preprocessing: of its network or networks.
+        method: how it learnt, for readers.
+        settings: all that reproduces it; see the plans in `training.fivefold`.
         departures: from the paper, in sentences.
-        epochs: of each network, fold after fold, the epoch of the last stage that the validation films chose.
-        validation_films: of each fold.
+        chosen: once a fold, what the films of the others chose, for readers.
         split_patients: films whose patient, as the collection they come from lists patients, has films in other
             folds, too.
         seed, versions, device, data_sha256, wall_time_s: as on a model's card.
-        members: networks a fold, whose probabilities are averaged.
     """
 
     name: str
     title: str
     network: str
-    input_size: int
     preprocessing: str
-    recipe: dict[str, Any]
-    init_sha256: str
+    method: str
+    settings: dict[str, Any]
     departures: str
-    epochs: tuple[int, ...]
-    validation_films: tuple[int, ...]
+    chosen: tuple[str, ...]
     split_patients: tuple[str, ...]
     seed: int
     versions: dict[str, str]
     device: str
     data_sha256: str
     wall_time_s: float
-    members: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class FiveFold:
-    """A finished comparison: every film's logits from the network that had not seen its fold.
+    """A finished comparison: every film's logits from what had not seen its fold.
 
     The fold of a film is the last word of its `evaluation.splits` ("fold 3").
     """
@@ -112,19 +107,12 @@ class FiveFold:
     def lines(self) -> list[str]:
         """All of it as lines of plain text, the paper's accuracy beside."""
         facts, classes = self.facts, self.classes
-        stages = ", then ".join(
-            f"{stage['epochs']} epochs at {stage['size']} px (peak learning rate {stage['learning_rate']:g}, "
-            f"augmentation {stage['augmentation']:g})"
-            for stage in facts.recipe["stages"]
-        )
         folds = self.fold_accuracies()
         wide = max(map(len, classes)) + 2
         lines = [
             f"{facts.title}: {len(classes)} classes, {self.figures.films:,} films of {self.figures.patients} patients, "
             "five folds by patient",
-            f"    {stages}; {facts.recipe['optimizer']}, batches of {facts.recipe['batch_size']}, from "
-            f"{facts.recipe['init']} weights; chosen epochs {', '.join(map(str, facts.epochs))}",
-            *([f"    {facts.members} networks a fold, their probabilities averaged"] if facts.members > 1 else []),
+            f"    {facts.method}; chosen, fold after fold: {'; '.join(facts.chosen)}",
             f"    {facts.departures}",
             f"    accuracy {_interval(self.figures)}; the paper's: {PAPER_ACCURACY[len(classes)]:.4f}",
             f"    mean over the folds {folds.mean():.4f}, standard deviation {folds.std(ddof=1):.4f} "

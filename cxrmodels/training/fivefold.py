@@ -1,15 +1,15 @@
-"""The five-fold comparison with DarkCovidNet's paper: what is trained, and how its films are dealt."""
+"""The five-fold comparison with DarkCovidNet's paper: what learns, and how its films are dealt."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from cxrmodels.datasets.class_folder import split_fold
-from cxrmodels.datasets.manifest import SAME_COVID_FILMS, ManifestError, data_hash, read_manifest
+from cxrmodels.datasets.manifest import Film, ManifestError, data_hash, read_manifest
 from cxrmodels.evaluation.fivefold import (
     CLASSES,
     FOLDS,
@@ -19,80 +19,75 @@ from cxrmodels.evaluation.fivefold import (
     split_patients,
     write_fivefold,
 )
-from cxrmodels.evaluation.predictions import Evaluation, joined
-from cxrmodels.training.papers import Trial, clear, run_trial
-from cxrmodels.training.recipes import FRESH, IMAGENET, Recipe, Stage
-from cxrmodels.zoo import ModelError, ModelSpec, check_weights
+from cxrmodels.evaluation.predictions import joined
+from cxrmodels.training.deep_features import FeaturePlan
+from cxrmodels.training.papers import Report, Trial, clear, run_trial
+from cxrmodels.training.plan import Plan
+from cxrmodels.training.recipes import Recipe, Stage
+from cxrmodels.zoo import ModelSpec
 
 VALIDATION = 1 / 8
-"""Share of the films outside a fold that chooses the epoch."""
+"""Share of the films outside a fold that chooses the epoch of a network."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is compared: a network and a recipe for it.
+@dataclass(frozen=True, kw_only=True)
+class NetworkPlan(Plan):
+    """A network that is trained for each fold.
 
     Attributes:
-        title: for readers.
-        network: one of `networks.NETWORKS`.
-        channels, preprocessing: as in a `ModelSpec`.
-        recipe: how the network of each fold learns; its last stage's size is the network's.
-        departures: from the paper, in sentences.
-        members: networks a fold, from other seeds, whose probabilities are averaged (Lakshminarayanan et al. 2017,
-            arXiv 1612.01474).
+        recipe: how it learns; its last stage's size is the network's. It starts from fresh weights or ImageNet's: what
+            ships has seen films of the comparison.
     """
 
-    title: str
-    network: str
-    channels: int
-    preprocessing: str
     recipe: Recipe
-    departures: str
-    members: int = 1
 
-    def spec(self, name: str, findings: tuple[str, ...]) -> ModelSpec:
-        """The spec of the plan `name`'s networks."""
-        return ModelSpec(
-            key=name,
-            title=self.title,
-            network=self.network,
-            findings=findings,
-            input_size=self.recipe.stages[-1].size,
-            channels=self.channels,
-            preprocessing=self.preprocessing,
-            feature_layer="",
-            paper="",
-            paper_figures="",
-            departures=self.departures,
+    @property
+    def size(self) -> int:
+        """See `Plan`."""
+        return self.recipe.stages[-1].size
+
+    @property
+    def method(self) -> str:
+        """See `Plan`."""
+        recipe = self.recipe
+        stages = ", then ".join(
+            f"{stage.epochs} epochs at {stage.size} px (peak learning rate {stage.learning_rate:g}, augmentation "
+            f"{stage.augmentation:g})"
+            for stage in recipe.stages
         )
+        return f"{stages}; {recipe.optimizer}, batches of {recipe.batch_size}, from {recipe.init} weights"
+
+    def learn(
+        self, spec: ModelSpec, films: Sequence[Film], *, seed: int, work: Path, report: Report
+    ) -> Iterator[tuple[Trial, str]]:
+        """See `Plan`. Of the other four folds' patients, one part in eight chooses the epoch. Killed and called again
+        it goes on from `work`; when all is done, what it kept there is deleted. No network is kept: there are five."""
+        report(f"A network is trained for each fold. Killed, it goes on from {work} when started again.")
+        homes = [work / f"fold-{fold}" for fold in FOLDS]
+        for number, (fold, home) in enumerate(zip(FOLDS, homes, strict=True), start=1):
+            dealt = split_fold(films, fold, seed=seed, validation=VALIDATION)
+            line = f"Fold {number}/{len(FOLDS)}, "
+            _, trial = run_trial(spec, self.recipe, dealt, seed=seed, home=home, name=line, report=report)
+            yield trial, f"epoch {_chosen(trial)}"
+        clear(homes)
 
 
 PLANS: dict[str, Plan] = {
-    "darkcovidnet": Plan(
-        "DarkCovidNet as published",
-        "darkcovidnet",
-        3,
-        "unit",
-        Recipe((Stage(128, 20, 3e-3, 0.3),), weight_decay=1e-2, label_smoothing=0.0),
-        "The paper takes 256 px and 100 epochs: too long for a machine without a graphics card. Its peak learning "
-        "rate, batches and rise and fall of the learning rate are kept. It deals films, not patients, and takes the "
-        "last epoch, while here an eighth of the other folds' films chooses it; classes are drawn equally often.",
+    "darkcovidnet": NetworkPlan(
+        title="DarkCovidNet as published",
+        network="darkcovidnet",
+        recipe=Recipe((Stage(128, 20, 3e-3, 0.3),), weight_decay=1e-2, label_smoothing=0.0),
+        departures="The paper takes 256 px and 100 epochs: too long for a machine without a graphics card. Its peak "
+        "learning rate, batches and rise and fall of the learning rate are kept. It deals films, not patients, and "
+        "takes the last epoch, while here an eighth of the other folds' films chooses it; classes are drawn equally "
+        "often.",
     ),
-    "ours": Plan(
-        "Five MobileNets of width 0.75 from ImageNet weights",
-        "mobilenet_v1",
-        3,
-        "unit",
-        Recipe(
-            (Stage(224, 14, 3e-4, 0.5),),
-            weight_decay=2e-2,
-            label_smoothing=0.05,
-            precision="mixed_bfloat16",
-            augmentation="restyle",
-            init=IMAGENET,
-        ),
-        "Another network than the paper's, not from fresh weights, and five of them a fold.",
-        members=5,
+    "ours": FeaturePlan(
+        title="Support vector machine on an ImageNet MobileNet",
+        network="mobilenet_v1",
+        blocks=tuple(f"conv_pw_{number}_act" for number in range(1, 14)),
+        film_size=320,
+        departures="Another network than the paper's, which has learnt from photographs and learns nothing of films.",
     ),
 }
 """Name -> plan."""
@@ -108,27 +103,23 @@ def run_fivefold(
     seed: int = 0,
     report: Callable[[str], None],
 ) -> FiveFold:
-    """Train and test once a fold of the manifest, and write the answers on the films left out under `weights`.
+    """Learn and test once a fold of the manifest, and write the answers on the films left out under `weights`.
 
-    A fold's test films choose nothing: of the other four folds' patients, one part in eight chooses the epoch, the
-    rest is learnt from. Killed and called again it goes on from `work`; when all is done, what it kept there is
-    deleted. No network is kept: there are five.
+    A fold's test films choose nothing.
 
     Args:
         name: a key of `PLANS`.
         classes: 3 (normal, covid19, pneumonia) or 2 (normal, covid19).
         data: folder with `manifest.csv`, whose films of split `benchmark` are taken.
         weights: folder that gets `benchmark/NAME-CLASSES.csv.gz` and `.json`.
-        work: folder for the unfinished trainings.
+        work: folder for what is unfinished.
         report: told of each epoch and fold.
 
     Raises:
         ManifestError: the data folder is not as it should be or lacks a fold.
-        ModelError: the weights to start from cannot be had, or learnt from films of the comparison.
-        ValueError: see `fit`.
+        ModelError, ValueError: see `Plan.learn`.
     """
     plan, findings = PLANS[name], CLASSES[classes]
-    spec = plan.spec(name, findings)
     everything = read_manifest(data)
     films = [film for film in everything if film.split == SPLIT and film.finding in findings]
     lacking = [fold for fold in FOLDS if fold not in {film.fold for film in films}]
@@ -136,77 +127,43 @@ def run_fivefold(
         raise ManifestError(
             f"{data} has no films of split {SPLIT} in fold {', '.join(lacking)}; it needs all of {', '.join(FOLDS)}."
         )
-    started = _allowed_start(plan.recipe.init)
-
-    answers: list[Evaluation] = []
     trials: list[Trial] = []
-    homes: list[Path] = []
-    validation_films: list[int] = []
-    for number, fold in enumerate(FOLDS, start=1):
-        dealt = split_fold(films, fold, seed=seed, validation=VALIDATION)
-        validation_films.append(sum(film.split == "val" for film in dealt))
-        line = f"Fold {number}/{len(FOLDS)}, "
-        members: list[Trial] = []
-        for member in range(plan.members):
-            alone = plan.members == 1
-            homes.append(work / (f"fold-{fold}" if alone else f"fold-{fold}-{member}"))
-            named = line if alone else f"{line}network {member + 1}/{plan.members}, "
-            _, trial = run_trial(
-                spec, plan.recipe, dealt, seed=seed + member, home=homes[-1], name=named, report=report
-            )
-            members.append(trial)
-        together = replace(members[0], evaluation=_averaged([trial.evaluation for trial in members]))
-        report(line + ", ".join(f"{figure} {value:.4f}" for figure, value in together.figures().items()))
-        trials += members
-        answers.append(replace(together.evaluation, splits=np.full(len(together.evaluation), f"fold {fold}")))
+    choices: list[str] = []
+    for trial, chosen in plan.learn(plan.spec(name, findings), films, seed=seed, work=work, report=report):
+        trials.append(trial)
+        choices.append(chosen)
+        told = ", ".join(f"{figure} {value:.4f}" for figure, value in trial.figures().items())
+        report(f"Fold {len(trials)}/{len(FOLDS)}, {chosen}: {told}")
+    answers = [
+        # As the file has them, so that what is told now is what anyone can compute again.
+        replace(
+            trial.evaluation,
+            splits=np.full(len(trial.evaluation), f"fold {fold}"),
+            logits=trial.evaluation.logits.round(4),
+        )
+        for fold, trial in zip(FOLDS, trials, strict=True)
+    ]
     result = FiveFold(
         Facts(
             name=name,
             title=plan.title,
-            network=spec.network,
-            input_size=spec.input_size,
-            preprocessing=spec.preprocessing,
-            recipe=asdict(plan.recipe),
-            init_sha256=started,
+            network=plan.network,
+            preprocessing=plan.preprocessing,
+            method=plan.method,
+            settings=asdict(plan),
             departures=plan.departures,
-            epochs=tuple(_chosen(trial) for trial in trials),
-            validation_films=tuple(validation_films),
+            chosen=tuple(choices),
             split_patients=split_patients(everything),
             seed=seed,
             versions=trials[-1].made.versions,
             device=trials[-1].made.device,
             data_sha256=data_hash(films),
             wall_time_s=round(sum(trial.made.seconds for trial in trials), 1),
-            members=plan.members,
         ),
-        # As the file has them, so that what is told now is what anyone can compute again.
-        joined([replace(one, logits=one.logits.round(4)) for one in answers]),
+        joined(answers),
     )
     write_fivefold(result, weights)
-    clear(homes)
     return result
-
-
-def _averaged(members: list[Evaluation]) -> Evaluation:
-    """Several networks' answers on the same films as one: the logarithms of their mean probabilities."""
-    if len(members) == 1:
-        return members[0]
-    probabilities = np.mean([member.probabilities() for member in members], axis=0)
-    return replace(members[0], logits=np.log(np.maximum(probabilities, 1e-12)).astype(np.float32))
-
-
-def _allowed_start(init: str) -> str:
-    """sha256 of the shipped model's weights that a recipe starts from, empty where it starts from others."""
-    if init in (FRESH, IMAGENET):
-        return ""
-    card, _ = check_weights(init)
-    shared = [source for source in card.training_sources if source in SAME_COVID_FILMS]
-    if shared:
-        raise ModelError(
-            f"{init} learnt from {', '.join(shared)}, whose COVID-19 films are those of the comparison; start from "
-            "other weights."
-        )
-    return card.weights_sha256
 
 
 def _chosen(trial: Trial) -> int:

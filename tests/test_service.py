@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from cxrmodels.memory import weight
 from cxrmodels.phantom import PATTERNS, phantom
 from cxrmodels.radiograph import Radiograph
 from cxrmodels.service import Reading, Service, Viewer
-from cxrmodels.zoo import LoadedModel, ModelError, load, shipped
+from cxrmodels.zoo import LoadedModel, ModelError, load, shipped, spec
 
 WAIT = 120
 """Seconds after which a future counts as stuck; nothing here measures time."""
@@ -432,3 +433,21 @@ def test_answers_of_long_work_are_bounded_in_bytes(make: Callable[..., Service])
     assert [service.known(number) is None for number in range(4)] == [True, True, False, False]
     assert jobs[3]._make is None
     assert jobs[3]._steps is None
+
+
+def test_a_closed_service_lets_go_of_its_networks(
+    make: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Loaded:
+        """As Keras' networks are: only the collector can free it."""
+
+        def __init__(self, key: str) -> None:
+            self.loaded, self.itself = SimpleNamespace(spec=spec(key)), self
+
+    monkeypatch.setattr(module, "_ready_engine", Loaded)
+    service = make()
+    kept = weakref.ref(service.engine("two_conv_cnn").result(WAIT))
+    gc.collect()
+    assert kept() is not None
+    service.close()
+    assert kept() is None

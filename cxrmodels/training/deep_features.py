@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -68,7 +69,7 @@ class FeaturePlan(Plan):
         self, spec: ModelSpec, films: Sequence[Film], *, seed: int, work: Path, report: Report
     ) -> Iterator[tuple[Trial, str]]:
         """See `Plan`. `seed` and `work` go unused: nothing is left to chance, and it takes minutes."""
-        began = time.monotonic()
+        began, rests_on = time.monotonic(), {**versions(), "scikit-learn": version("scikit-learn")}
         report(f"{len(films):,} films are looked at, {spec.input_size} px a side")
         looked = read_films(_both_sides(channel_means(spec, self.blocks)), spec, films)
         seen = looked.logits.reshape(len(films), 2, -1)
@@ -79,7 +80,7 @@ class FeaturePlan(Plan):
                 seen[~test], labels[~test], folds[~test], penalties=self.penalties, gammas=self.gammas
             )
             answered = replace(looked.where(test), logits=machine.logits(seen[test]))
-            yield Trial(answered, (), Made(time.monotonic() - began, versions(), device())), machine.chosen
+            yield Trial(answered, (), Made(time.monotonic() - began, rests_on, device())), machine.chosen
             began = time.monotonic()
 
 

@@ -240,6 +240,13 @@ def test_a_machine_is_scikit_learns_on_standardised_features() -> None:
     assert accuracy_score(labels[labels < 2], called) > 0.9
 
 
+def test_a_result_that_cannot_be_written_loses_no_training(data: Path, tiny: NetworkPlan, tmp_path: Path) -> None:
+    (tmp_path / "weights").write_text("no folder")
+    with pytest.raises((NotADirectoryError, FileExistsError)):
+        run("tiny", data, tmp_path)
+    assert {path.name for path in (tmp_path / "work").iterdir()} == {f"fold-{fold}" for fold in FOLDS}
+
+
 def test_what_is_kept_and_damaged_is_not_shown(straight: tuple[FiveFold, Path], tmp_path: Path) -> None:
     shutil.copytree(straight[1], tmp_path / "weights")
     home = tmp_path / "weights" / "benchmark"
@@ -323,6 +330,17 @@ def test_figures_follow_from_the_stored_answers(name: str, classes: int) -> None
     assert f"the paper's: {PAPER_ACCURACY[classes]:.4f}" in text
     assert len({row["image_id"] for row in rows}) == len(rows) == result.figures.films
     assert {row["split"] for row in rows} == {f"fold {fold}" for fold in FOLDS}
+
+
+def test_the_page_on_training_gives_the_kept_figures() -> None:
+    page = (zoo.weights_folder().parent / "docs" / "training.md").read_text(encoding="utf-8")
+    names = sorted({kept.facts.name for kept in kept_fivefolds()})
+    assert names == sorted(PLANS)
+    for name in names:
+        means = [
+            100 * read_fivefold(name, classes, zoo.weights_folder()).fold_accuracies().mean() for classes in CLASSES
+        ]
+        assert f"| `{name}`, folds by patient | {' | '.join(f'{mean:.1f} %' for mean in means)} |" in page
 
 
 @pytest.mark.parametrize(("name", "classes"), KEPT)

@@ -34,11 +34,10 @@ class Facts:
     """What cannot be computed from the predictions of a comparison.
 
     Attributes:
-        name, title: of what was compared.
-        network, preprocessing: of its network or networks.
+        name: of what was compared.
         method: how it learnt, for readers.
-        settings: all that reproduces it; see the plans in `training.fivefold`.
-        departures: from the paper, in sentences.
+        settings: all that reproduces it, its `title` and its `departures` from the paper among it; see the plans in
+            `training.fivefold`.
         chosen: once a fold, what the films of the others chose, for readers.
         split_patients: films whose patient, as the collection they come from lists patients, has films in other
             folds, too.
@@ -46,12 +45,8 @@ class Facts:
     """
 
     name: str
-    title: str
-    network: str
-    preprocessing: str
     method: str
     settings: dict[str, Any]
-    departures: str
     chosen: tuple[str, ...]
     split_patients: tuple[str, ...]
     seed: int
@@ -110,10 +105,10 @@ class FiveFold:
         folds = self.fold_accuracies()
         wide = max(map(len, classes)) + 2
         lines = [
-            f"{facts.title}: {len(classes)} classes, {self.figures.films:,} films of {self.figures.patients} patients, "
-            "five folds by patient",
+            f"{facts.settings['title']}: {len(classes)} classes, {self.figures.films:,} films of "
+            f"{self.figures.patients} patients, five folds by patient",
             f"    {facts.method}; chosen, fold after fold: {'; '.join(facts.chosen)}",
-            f"    {facts.departures}",
+            f"    {facts.settings['departures']}",
             f"    accuracy {_interval(self.figures)}; the paper's: {PAPER_ACCURACY[len(classes)]:.4f}",
             f"    mean over the folds {folds.mean():.4f}, standard deviation {folds.std(ddof=1):.4f} "
             f"({', '.join(f'{fold:.4f}' for fold in folds)})",

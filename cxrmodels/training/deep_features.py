@@ -83,6 +83,9 @@ class FeaturePlan(Plan):
             yield Trial(answered, (), Made(time.monotonic() - began, rests_on, device())), machine.chosen
             began = time.monotonic()
 
+    def forget(self, work: Path) -> None:
+        """See `Plan`. It keeps nothing there."""
+
 
 def channel_means(spec: ModelSpec, blocks: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
     """What an ImageNet network's layers `blocks` give, float (n, size, size, channels) -> float32 (n, features).

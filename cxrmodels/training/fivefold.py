@@ -61,15 +61,21 @@ class NetworkPlan(Plan):
         self, spec: ModelSpec, films: Sequence[Film], *, seed: int, work: Path, report: Report
     ) -> Iterator[tuple[Trial, str]]:
         """See `Plan`. Of the other four folds' patients, one part in eight chooses the epoch. Killed and called again
-        it goes on from `work`; when all is done, what it kept there is deleted. No network is kept: there are five."""
+        it goes on from `work`. No network is kept: there are five."""
         report(f"A network is trained for each fold. Killed, it goes on from {work} when started again.")
-        homes = [work / f"fold-{fold}" for fold in FOLDS]
-        for number, (fold, home) in enumerate(zip(FOLDS, homes, strict=True), start=1):
+        for number, (fold, home) in enumerate(zip(FOLDS, self._homes(work), strict=True), start=1):
             dealt = split_fold(films, fold, seed=seed, validation=VALIDATION)
             line = f"Fold {number}/{len(FOLDS)}, "
             _, trial = run_trial(spec, self.recipe, dealt, seed=seed, home=home, name=line, report=report)
             yield trial, f"epoch {_chosen(trial)}"
-        clear(homes)
+
+    def forget(self, work: Path) -> None:
+        """See `Plan`."""
+        clear(self._homes(work))
+
+    @staticmethod
+    def _homes(work: Path) -> list[Path]:
+        return [work / f"fold-{fold}" for fold in FOLDS]
 
 
 PLANS: dict[str, Plan] = {
@@ -146,12 +152,8 @@ def run_fivefold(
     result = FiveFold(
         Facts(
             name=name,
-            title=plan.title,
-            network=plan.network,
-            preprocessing=plan.preprocessing,
             method=plan.method,
             settings=asdict(plan),
-            departures=plan.departures,
             chosen=tuple(choices),
             split_patients=split_patients(everything),
             seed=seed,
@@ -163,6 +165,7 @@ def run_fivefold(
         joined(answers),
     )
     write_fivefold(result, weights)
+    plan.forget(work)
     return result
 
 

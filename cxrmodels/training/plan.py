@@ -59,6 +59,10 @@ class Plan(ABC):
             ValueError: see `fit.fit`.
         """
 
+    @abstractmethod
+    def forget(self, work: Path) -> None:
+        """Delete what `learn` has left in `work`: its result is safe."""
+
     def spec(self, name: str, findings: tuple[str, ...]) -> ModelSpec:
         """The spec of the plan `name`'s networks."""
         return ModelSpec(

@@ -3,7 +3,7 @@
 Everybody has a row of their own; the rows take turns. A turn is all that waits for one film, since a film is of use
 only when every network has answered, or one piece of long work. What is asked for as soon as those answers are there,
 such as the heat maps, belongs to the same turn: films that take turns by halves are all done late. Whoever asks for two
-hundred films at once is served between the others, and not before them.
+hundred films at once is served between the others, and not before them. The program's own work waits for everybody.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Task:
 
 @dataclass(slots=True)
 class _Turn:
-    viewer: str
+    viewer: str | None
     about: Hashable
     counts: bool
     tasks: deque[Task] = field(default_factory=deque)
@@ -82,20 +82,20 @@ class FairLine:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._rows: OrderedDict[str, deque[_Turn]] = OrderedDict()  # Whose turn is next comes first.
+        self._rows: OrderedDict[str | None, deque[_Turn]] = OrderedDict()  # Whose turn is next comes first.
         self._now: _Turn | None = None
         # For a moment after a film's turn: when it ended, and how long it was.
-        self._ended: dict[tuple[str, Hashable], tuple[float, float]] = {}
-        self._began, self._seconds = 0.0, 0.1
+        self._ended: dict[tuple[str | None, Hashable], tuple[float, float]] = {}
+        self._began, self._seconds, self._served = 0.0, 0.1, -math.inf
         self._guard = threading.Lock()
 
-    def put(self, viewer: str, about: Hashable, task: Task, *, counts: bool = True) -> None:
+    def put(self, viewer: str | None, about: Hashable, task: Task, *, counts: bool = True) -> None:
         """Add a task to the turn of its film, which is a new one where none waits yet.
 
         Args:
-            viewer: whose row it goes to.
+            viewer: whose row it goes to; None: it is the program's own and comes when nobody else waits.
             about: the film, or whatever tasks belong together.
-            counts: False for the program's own work and for what was let in before: it is never refused, and nobody's
+            counts: False for the program's own work, and for what was let in before: it is never refused, and nobody's
                 place counts it.
 
         Raises:
@@ -117,7 +117,7 @@ class FairLine:
                     self._rows.setdefault(viewer, deque()).append(turn)
             turn.tasks.append(task)
 
-    def _waiting(self, viewer: str, about: Hashable, counts: bool) -> _Turn | None:
+    def _waiting(self, viewer: str | None, about: Hashable, counts: bool) -> _Turn | None:
         """The turn that a task belongs to. A piece of long work is never part of the turn that is being worked on:
         others come before the next piece."""
         now = self._now
@@ -153,7 +153,8 @@ class FairLine:
             self._end()
             if not self._rows:
                 return None
-            viewer, row = self._rows.popitem(last=False)
+            viewer = next((one for one in self._rows if one is not None), None)
+            row = self._rows.pop(viewer)
             self._now, self._began = row.popleft(), time.monotonic()
             if row:
                 self._rows[viewer] = row  # At the end: everybody else comes first.
@@ -165,12 +166,18 @@ class FairLine:
             if self._now is not None and not self._now.tasks and not self._rows:
                 self._end()
 
+    def idle_seconds(self) -> float:
+        """How long ago the last turn of a viewer was over; infinite before the first."""
+        return time.monotonic() - self._served
+
     def _end(self) -> None:
         """Note that a turn is over."""
         if self._now is None:
             return
         now, taken = time.monotonic(), self._taken(self._now)
         self._seconds += _SMOOTHING * (taken - self._seconds)
+        if self._now.viewer is not None:
+            self._served = now
         if self._now.counts:
             self._ended = {name: end for name, end in self._ended.items() if now - end[0] < _FOLLOWS_SECONDS}
             self._ended[self._now.viewer, self._now.about] = now, taken

@@ -36,9 +36,11 @@ FAILURE_SECONDS = 5.0
 """How long a failure is the answer before the work is tried anew, so that a page which looks again can show it."""
 
 _ATTEMPTS = 5
-_SERVER = "the program itself"
 # Importing TensorFlow keeps Python busy for seconds: the page that asked for it is to reach the browser first.
 _BREATH_SECONDS = 1.5
+# A page looks for one answer and then asks for what follows from it: the next model is not loaded in between.
+_LULL_SECONDS = 1.0
+_LOOK_SECONDS = 0.05
 
 UNWATCHED_SECONDS = 120.0
 """Work in pieces that nobody has asked about for so long is given up: whoever wanted it has left the page."""
@@ -159,19 +161,24 @@ class Service:
     def warm_up(self, keys: tuple[str, ...], then: Callable[[], object]) -> None:
         """Load models and compile them, while nobody is waiting yet; `then` is called last.
 
-        What is asked for meanwhile comes before the models that are not loaded yet.
+        What is asked for meanwhile comes before the models that are not loaded yet, and so does what a page goes on to
+        ask for when it has that.
         """
         if not keys:
-            self._ask(_SERVER, "then", then, counts=False)
+            self._ask(None, "then", then, counts=False)
             return
 
         def step() -> None:
+            if self._line.idle_seconds() < _LULL_SECONDS:
+                time.sleep(_LOOK_SECONDS)
+                self.warm_up(keys, then)
+                return
             try:
                 self._engine(keys[0])
             finally:  # A model that fails stops no other; whoever asks for it is told why.
                 self.warm_up(keys[1:], then)
 
-        self._ask(_SERVER, keys, step, counts=False)
+        self._ask(None, keys, step, counts=False)
 
     def read(self, radiograph: Radiograph, key: str, viewer: str = "") -> Future[Reading]:
         """What a model says of a film. Asked again, the same answer at once."""
@@ -315,7 +322,7 @@ class Service:
             _out_of_sight()
         return self._engines[key]
 
-    def _ask(self, viewer: str, about: Hashable, work: Callable[[], Any], *, counts: bool = True) -> Future[Any]:
+    def _ask(self, viewer: str | None, about: Hashable, work: Callable[[], Any], *, counts: bool = True) -> Future[Any]:
         """Put work in line.
 
         Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gc
 import gzip
 import json
 import shutil
@@ -72,15 +71,6 @@ ORACLES: dict[str, Callable[[keras.Model], Any]] = {
     "grad_cam_plus_plus": GradcamPlusPlus,
     "layer_cam": Layercam,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _fast_collection() -> Iterator[None]:
-    """What TensorFlow's import leaves behind, some 350,000 objects, would be looked through again and again."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from cxrmodels import fair_line
 from cxrmodels.fair_line import FairLine, LineFullError, Task
 
 
-def put(line: FairLine, viewer: str, film: str, done: list[str], *, counts: bool = True) -> Task:
+def put(line: FairLine, viewer: str | None, film: str, done: list[str], *, counts: bool = True) -> Task:
     task = Task(lambda: done.append(f"{viewer}:{film}"))
     line.put(viewer, film, task, counts=counts)
     return task
@@ -131,11 +132,26 @@ def test_when_full_it_refuses_new_films_and_nothing_else() -> None:
 
 def test_the_programs_own_work_takes_no_place() -> None:
     line, done = FairLine(2), list[str]()
-    put(line, "program", "load", done, counts=False)
+    put(line, None, "load", done, counts=False)
     serve(line, 1)
-    put(line, "program", "load more", done, counts=False)
+    put(line, None, "load more", done, counts=False)
     put(line, "x", "a", done)
     assert line.place("a") == 1
+
+
+def test_the_programs_own_work_waits_for_everybody() -> None:
+    line, done = FairLine(9), list[str]()
+    put(line, None, "load", done, counts=False)
+    put(line, "x", "a", done)
+    put(line, "x", "b", done)
+    put(line, "y", "job", done, counts=False)
+    assert line.idle_seconds() == math.inf
+    serve(line, 2)
+    put(line, "y", "job", done, counts=False)
+    serve(line, 2)
+    assert line.idle_seconds() < 60
+    serve(line)
+    assert done == ["x:a", "y:job", "x:b", "y:job", "None:load"]
 
 
 def test_those_who_left_take_no_place() -> None:

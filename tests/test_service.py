@@ -18,6 +18,7 @@ import pytest
 from cxrmodels import service as module
 from cxrmodels.engine import Engine
 from cxrmodels.explain.saliency import saliency
+from cxrmodels.explain.steps import Steps
 from cxrmodels.fair_line import LineFullError
 from cxrmodels.inference import predict
 from cxrmodels.memory import weight
@@ -266,8 +267,19 @@ def test_who_asks_comes_before_models_that_are_not_loaded_yet(
     asked = service.read(films[0], first)
     asked.add_done_callback(lambda _: order.append("answer"))
     go_on.set()
+    asked.result(WAIT)
+    # A page finds the answer there when it looks again, and goes on to long work.
+    time.sleep(0.3)
+
+    def in_pieces(_: Engine) -> Steps[str]:
+        for piece in range(3):
+            order.append(f"piece {piece}")
+            yield piece / 3
+        return "what it came to"
+
+    service.work("long", first, in_pieces)
     assert done.wait(WAIT)
-    assert order == [first, "answer", second]
+    assert order == [first, "answer", "piece 0", "piece 1", "piece 2", second]
 
 
 def kept(service: Service) -> int:

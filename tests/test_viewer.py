@@ -33,11 +33,13 @@ def noise(rows: int, columns: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).random((rows, columns), dtype=np.float32)
 
 
-def decoded(png: bytes) -> np.ndarray:
-    """The 16-bit greys of a PNG as fractions of white."""
-    with Image.open(io.BytesIO(png)) as image:
+def decoded(film: viewer.Film) -> np.ndarray:
+    """The 16-bit greys of a film as fractions of white."""
+    with Image.open(io.BytesIO(film.png)) as image:
         assert image.format == "PNG"
-        return np.asarray(image).astype(np.float64) / 65535
+        values = np.asarray(image)
+    greys = values if film.levels is None else np.array(film.levels)[values]
+    return greys.astype(np.float64) / 65535
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (64, 96), (97, 61), (1, 300), (1024, 700)])
@@ -48,16 +50,25 @@ def test_keeps_sixteen_bits(shape: tuple[int, int]) -> None:
     assert np.abs(shown - pixels).max() <= 1 / 65535
 
 
-def test_every_grey_level_survives() -> None:
-    levels = np.arange(65536).reshape(256, 256)
-    shown = decoded(viewer.film_png((levels / 65535).astype(np.float32)))
-    np.testing.assert_array_equal(np.rint(shown * 65535).astype(int), levels)
+@pytest.mark.parametrize("count", [1, 2, 256, 257, 65536])
+def test_every_grey_level_survives(count: int) -> None:
+    levels = np.linspace(0, 65535, count).astype(int)
+    film = viewer.film_png((np.resize(levels, (256, 256)) / 65535).astype(np.float32))
+    np.testing.assert_array_equal(np.rint(decoded(film) * 65535).astype(int), np.resize(levels, (256, 256)))
+    assert (film.levels is None) == (count > 256)
 
 
-def test_is_the_kind_of_png_that_the_browser_side_reads() -> None:
-    png = viewer.film_png(noise(20, 30))
-    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", png[16:29])
-    assert (width, height, depth, colour, interlace) == (30, 20, 16, 0, 0)
+@pytest.mark.parametrize("greys", [256, 257])
+def test_is_the_kind_of_png_that_the_browser_side_reads(greys: int) -> None:
+    film = viewer.film_png(np.resize(np.linspace(0, 1, greys, dtype=np.float32), (20, 30)))
+    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", film.png[16:29])
+    assert (width, height, depth, colour, interlace) == (30, 20, 8 if film.levels else 16, 0, 0)
+
+
+def test_few_greys_make_a_smaller_film() -> None:
+    greys = np.rint(255 * noise(200, 200)) / 255
+    few, many = viewer.film_png(greys.astype(np.float32)), viewer.film_png(noise(200, 200))
+    assert len(few.png) < 0.6 * len(many.png)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +95,7 @@ def test_shrinks_by_the_library_s_resize() -> None:
 
 def test_the_payload_of_pure_noise_stays_below_three_megabytes() -> None:
     # Noise is the worst case: nothing larger than this can be sent.
-    assert len(base64.b64encode(viewer.film_png(noise(1024, 1024)))) < 3_000_000
+    assert len(base64.b64encode(viewer.film_png(noise(1024, 1024)).png)) < 3_000_000
 
 
 @pytest.mark.parametrize("shape", [(50, 40), (1200, 1100)])
@@ -134,7 +145,7 @@ def test_stands_on_a_page_and_sends_the_film() -> None:
     at = AppTest.from_function(page).run()
     assert not at.exception
     data = sent(at)
-    film = data.pop("film")
+    film, levels = data.pop("film"), data.pop("levels")
     assert data == {
         "outline": [[[0.1235, 0.5], [0.75, 1]]],
         "key": "film",
@@ -146,7 +157,8 @@ def test_stands_on_a_page_and_sends_the_film() -> None:
         "rows": 30,
     }
     assert isinstance(film, str)
-    assert np.abs(decoded(base64.b64decode(film)) - noise(30, 20)).max() <= 1 / 65535
+    assert levels is None
+    assert np.abs(decoded(viewer.Film(base64.b64decode(film), None)) - noise(30, 20)).max() <= 1 / 65535
 
 
 def test_a_rerun_sends_the_very_same_message() -> None:

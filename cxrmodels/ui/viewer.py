@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from cxrmodels.radiograph import Floats, resize
 from cxrmodels.ui.components import asset, component
 
 LONGEST_SIDE = 1024
-"""Longest side, in pixels, of what is sent to the browser: about 1.5 MB for a noisy film, once."""
+"""Longest side, in pixels, of what is sent to the browser: at most about 3 MB, for pure noise, once."""
 
 _mount = component("viewer", asset("viewer.html"))
 
@@ -62,19 +63,33 @@ def radiograph_viewer(
         "height": height,
         "columns": columns,
         "rows": rows,
-        "film": film,
+        "film": base64.b64encode(film.png).decode("ascii"),
+        "levels": film.levels,
         # A ten-thousandth of a side is less than a pixel.
         "outline": [np.round(line, 4).tolist() for line in outline],
     }
     _mount(key=key, data=data)
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """A film as the browser gets it.
+
+    Attributes:
+        png: grey, not interlaced; of 16 bits, or of 8 where there are levels.
+        levels: the 16-bit grey, 0-65535, that each value of an 8-bit PNG stands for; None where the PNG has 16 bits.
+    """
+
+    png: bytes
+    levels: list[int] | None
+
+
 # Keyed by the hash, since Streamlit would hash only a sample of a large array: never show a wrong film.
 @st.cache_data(scope="session", max_entries=8, show_spinner=False)
-def _sent(sha256: str, _pixels: Floats) -> tuple[str, int, int]:
-    """The film as base64 of its PNG, with the columns and rows that were left of it."""
+def _sent(sha256: str, _pixels: Floats) -> tuple[Film, int, int]:
+    """The film, with the columns and rows that were left of it."""
     columns, rows = sent_size(_pixels)
-    return base64.b64encode(film_png(_pixels)).decode("ascii"), columns, rows
+    return film_png(_pixels), columns, rows
 
 
 def sent_size(pixels: Floats) -> tuple[int, int]:
@@ -86,18 +101,25 @@ def sent_size(pixels: Floats) -> tuple[int, int]:
     return max(1, round(columns * shrink)), max(1, round(rows * shrink))
 
 
-def film_png(pixels: Floats) -> bytes:
-    """The film, (H, W) in 0-1, as a 16-bit grey PNG of `sent_size`.
+def film_png(pixels: Floats) -> Film:
+    """The film, (H, W) in 0-1, as a grey PNG of `sent_size`.
 
-    16 bits since an 8-bit film shows steps as soon as the window is narrowed. One grey channel because high
-    and low byte in two colour channels take 15 % more and would need a canvas to decode, which browsers may
-    alter on purpose (colour management, noise against fingerprinting).
+    Where more than 256 greys are in it, of 16 bits, since with 8 steps would show as soon as the window is narrowed.
+    Where there are no more, as in most JPEG files, the PNG holds which of them it is: half the work for both sides. One
+    grey channel because high and low byte in two colour channels take 15 % more and would need a canvas to decode,
+    which browsers may alter on purpose (colour management, noise against fingerprinting).
     """
     columns, rows = sent_size(pixels)
     if pixels.shape != (rows, columns):
         pixels = resize(pixels, columns, rows)
-    levels = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(65535)).astype(np.uint16)
+    greys = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(65535)).astype(np.uint16)
+    there = np.bincount(greys.ravel(), minlength=65536) > 0
+    levels = np.flatnonzero(there)
+    few = len(levels) <= 256
+    if few:
+        greys = (np.cumsum(there) - 1).astype(np.uint8)[greys]
     buffer = io.BytesIO()
-    # Level 3: the low byte is noise, so that more effort costs time and saves nothing.
-    Image.fromarray(levels).save(buffer, format="PNG", compress_level=3)
-    return buffer.getvalue()
+    # Little effort: the low bits are noise, so that more costs time and saves next to nothing.
+    strategy = Image.RLE if few else Image.DEFAULT_STRATEGY
+    Image.fromarray(greys).save(buffer, format="PNG", compress_level=1, compress_type=strategy)
+    return Film(buffer.getvalue(), levels.tolist() if few else None)

@@ -35,6 +35,19 @@ SIZES: dict[str, dict[str, Any]] = {
     "zoomed": ZOOMED,
 }
 
+GREYS = """(canvas) => {
+  const film = Math.min(canvas.width, canvas.height), cell = film / 16, found = [];
+  const left = (canvas.width - film) / 2, top = (canvas.height - film) / 2, context = canvas.getContext("2d");
+  for (let row = 0; row < 16; row++) for (let column = 0; column < 16; column++) {
+    const { data } = context.getImageData(left + column * cell, top + row * cell, Math.ceil(cell), Math.ceil(cell));
+    let sum = 0;
+    for (let i = 0; i < data.length; i += 4) sum += data[i];
+    found.push((4 * sum) / data.length);
+  }
+  return found;
+}"""
+"""The mean grey, 0-255, of each of 16 x 16 cells of a square film on the viewer's canvas."""
+
 expect.set_options(timeout=PATIENCE)
 
 
@@ -219,6 +232,27 @@ def test_uploads(visit: Visit, request: pytest.FixtureRequest) -> None:
     # Both are kept, and the first can be had again.
     page.get_by_test_id("stButtonGroup").get_by_text("png").click()
     expect(viewer(page)).to_have_attribute("aria-label", containing(".png"))
+
+
+def test_the_viewer_shows_the_film_s_own_greys(visit: Visit) -> None:
+    """Of 8 and of 16 bits, which reach the browser in two ways."""
+    pixels = phantom("covid19", seed=7, size=256).pixels
+    page = visit.enter()
+    shown = {}
+    for name, greys in (("eight", (255, np.uint8)), ("sixteen", (65535, np.uint16))):
+        stream = io.BytesIO()
+        Image.fromarray(np.rint(pixels * greys[0]).astype(greys[1])).save(stream, "PNG")
+        upload(page, (f"{name}.png", stream.getvalue()))
+        canvas = page.get_by_label(f"Chest radiograph {name}.png").and_(page.locator("canvas"))
+        expect(canvas).to_have_attribute("aria-busy", "false")
+        read(page)
+        page.get_by_role("button", name="Lungs", exact=True).click()  # without their outline
+        page.wait_for_timeout(300)
+        shown[name] = np.array(canvas.evaluate(GREYS), np.float64).reshape(16, 16)
+    # A canvas may be somewhat narrower than its place: whole cells of the film are compared, not single pixels.
+    expected = 255 * pixels.reshape(16, 16, 16, 16).mean((1, 3))
+    for greys in shown.values():
+        np.testing.assert_allclose(greys, expected, atol=4)
 
 
 def test_a_refused_picture_can_be_looked_at_anyway(visit: Visit, tmp_path: Path) -> None:

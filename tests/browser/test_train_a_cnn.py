@@ -95,10 +95,15 @@ def test_a_lesson(config: RunConfig, visit: Visit, chromium: Browser) -> None:
         page.get_by_role("button", name="Network (.keras)").click()
     assert Path(download.value.path()).stat().st_size > 10_000
 
-    run = runs()[-1]
-    assert run.state() is State.STOPPED
+    assert runs()[-1].state() is State.STOPPED
 
-    # Kept, it has first read the data folder's films, where there are any.
+
+def test_what_was_learnt_is_kept_and_let_go(visit: Visit) -> None:
+    config = RunConfig(name="Soon over", data=PhantomData(films=80), network=SMALL, input_size=48, epochs=1)
+    page = begin(visit, config)
+    says(page, State.FINISHED)
+    run = runs()[-1]
+    # It reads the data folder's films first, where there are any.
     page.get_by_role("button", name="Keep this network").click()
     link = page.get_by_test_id("stMain").get_by_role("link", name="Read a film with it")
     expect(link).to_be_visible(timeout=5 * PATIENCE)

@@ -1,4 +1,4 @@
-"""Fuzz the reader for some minutes: `python -m tests.fuzz [--minutes 10] [--folder DIR]`, after `pip install atheris`.
+"""Fuzz the reader for some minutes: `python -m tests.fuzz [--minutes 10] [--folder DIR]`, on Linux.
 
 What is found lies in the folder, one file each, and the exit code is 1. Corpus and findings are synthetic: they
 start from files made by code.

@@ -42,8 +42,9 @@ function recall(key, sha256) {
 // --- decoding ---------------------------------------------------------------------------------------------------
 
 // A canvas would hand back 8 of the 16 bits, changed by colour management and by browsers that add noise against
-// fingerprinting. So the PNG is taken apart here: the browser only inflates it.
-async function decodeFilm(base64) {
+// fingerprinting. So the PNG is taken apart here: the browser only inflates it. `levels`: the 16-bit grey of each value
+// of an 8-bit PNG; null where the PNG has 16 bits itself.
+async function decodeFilm(base64, levels) {
   const text = atob(base64);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
@@ -59,8 +60,8 @@ async function decodeFilm(base64) {
       width = header.getUint32(at + 8);
       height = header.getUint32(at + 12);
       const [depth, colour, , , interlace] = bytes.subarray(at + 16, at + 21);
-      if (depth !== 16 || colour !== 0 || interlace !== 0) {
-        throw new Error(`expected a plain 16-bit grey PNG, got ${depth} bits, colour type ${colour}`);
+      if (depth !== (levels ? 8 : 16) || colour !== 0 || interlace !== 0) {
+        throw new Error(`expected a plain grey PNG, got ${depth} bits, colour type ${colour}`);
       }
     } else if (kind === "IDAT") {
       compressed.push(bytes.subarray(at + 8, at + 8 + length));
@@ -72,12 +73,13 @@ async function decodeFilm(base64) {
     throw new Error("it arrived damaged"); // the browser's own words, "Failed to fetch", would mislead
   });
   const rows = new Uint8Array(inflated);
-  return { width, height, grey: unfilter(rows, width, height) };
+  return { width, height, grey: unfilter(rows, width, height, levels) };
 }
 
-// Undo the PNG row filters (PNG specification, section 9) and join the byte pairs.
-function unfilter(rows, width, height) {
-  const stride = width * 2;
+// Undo the PNG row filters (PNG specification, section 9), and look each byte up or join the byte pairs.
+function unfilter(rows, width, height, levels) {
+  const step = levels ? 1 : 2; // bytes a pixel
+  const stride = width * step;
   if (rows.length !== height * (stride + 1)) throw new Error("it arrived incomplete");
   const grey = new Uint16Array(width * height);
   let above = new Uint8Array(stride);
@@ -85,14 +87,14 @@ function unfilter(rows, width, height) {
   for (let y = 0, at = 0, out = 0; y < height; y++) {
     const filter = rows[at++];
     for (let i = 0; i < stride; i++) {
-      const left = i < 2 ? 0 : line[i - 2];
+      const left = i < step ? 0 : line[i - step];
       const up = above[i];
       let predicted = 0;
       if (filter === 1) predicted = left;
       else if (filter === 2) predicted = up;
       else if (filter === 3) predicted = (left + up) >> 1;
       else if (filter === 4) {
-        const corner = i < 2 ? 0 : above[i - 2];
+        const corner = i < step ? 0 : above[i - step];
         const toLeft = Math.abs(up - corner);
         const toUp = Math.abs(left - corner);
         const toCorner = Math.abs(left + up - 2 * corner);
@@ -100,7 +102,8 @@ function unfilter(rows, width, height) {
       }
       line[i] = rows[at++] + predicted; // the typed array takes it modulo 256
     }
-    for (let i = 0; i < stride; i += 2) grey[out++] = (line[i] << 8) | line[i + 1];
+    if (levels) for (let i = 0; i < stride; i++) grey[out++] = levels[line[i]];
+    else for (let i = 0; i < stride; i += 2) grey[out++] = (line[i] << 8) | line[i + 1];
     [above, line] = [line, above];
   }
   return grey;
@@ -174,7 +177,7 @@ class Viewer {
       this.schedule();
       try {
         // Several runs may ask for the same film while it is being decoded.
-        entry.decoding ??= decodeFilm(data.film);
+        entry.decoding ??= decodeFilm(data.film, data.levels);
         entry.film = await entry.decoding;
       } catch (error) {
         entry.decoding = null;

@@ -59,6 +59,8 @@ _LOOK_SECONDS = 0.5
 """While answers come one by one, the page shows them so often: each time a browser draws all of it anew."""
 _FILM_SECONDS = 0.25
 """How long the film waits for the outline of its lungs, which comes with it then."""
+_ROW = 3
+"""Cards beside each other."""
 _PATIENCE_SECONDS = 20.0
 """How long one run of the page goes on filling it. Any click ends it before."""
 _AUC = (
@@ -173,21 +175,22 @@ def _finding_of(prediction: Prediction, choice: _Choice) -> str | None:
 def _ask(radiograph: Radiograph) -> tuple[dict[str, Future[Reading]], Future[Gate], Future[Lungs | None]]:
     """What every network says of a film, what the gate does, and where its lungs are."""
     shared, all_keys = service(), available()
-    # Behind the first network, which answers no later for it, and before the others.
+    # Behind the first network, which answers no later for it, and before the others: the gate has the lungs outlined,
+    # and the film is drawn once then, with the outline, while the networks run.
     asked = {key: shared.read(radiograph, key) for key in all_keys[:1]}
-    gate = shared.gate(radiograph)
+    gate, where = shared.gate(radiograph), shared.lungs(radiograph, ready_folder())
     asked |= {key: shared.read(radiograph, key) for key in all_keys[1:]}
-    # Before the maps, which are drawn once then, with the outlines.
-    return asked, gate, shared.lungs(radiograph, ready_folder())
+    return asked, gate, where
 
 
-def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
-    """What is there of a film, and what is waited for. Asks for whatever follows from what is there."""
+def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice, maps: bool) -> _State:
+    """What is there of a film, and what is waited for. Asks for whatever follows from what is there; for heat maps only
+    if `maps` says so."""
     radiograph, shared = film.radiograph, service()
     asked, gate, where = _ask(radiograph)
     mapped: dict[str, Future[SaliencyMap]] = {}
     readings = {key: future.result() for key, future in asked.items() if succeeded(future)}
-    for key, reading in readings.items():
+    for key, reading in readings.items() if maps else ():
         finding = _finding_of(reading.prediction, choice)
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
@@ -204,7 +207,7 @@ def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
         place=shared.place(radiograph),
         refused=next((str(one.exception()) for one in everything if _was_refused(one)), ""),
     )
-    return _compare(state, radiograph, size, choice) if state.complete else state
+    return _compare(state, radiograph, size, choice) if maps and state.complete else state
 
 
 def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
@@ -281,7 +284,7 @@ def show_results(film: ChosenFilm) -> None:
 
     progress = _Progress(summary)
     # No answer is shown before it is known whether the film is one that can be answered.
-    for state in _looks(film, pixels.shape, choice, lambda state: state.gate is not None):
+    for state in _looks(film, pixels.shape, choice, lambda state: state.gate is not None, few=1):
         progress.show(state)
     shown = False
     if state.gate is not None:
@@ -291,10 +294,7 @@ def show_results(film: ChosenFilm) -> None:
             for place in (summary, controls, board):
                 place.empty()
     if shown:
-        for state in _looks(film, pixels.shape, choice, lambda state: state.complete):
-            cards.show(state)
-            if not state.complete:
-                progress.show(state)
+        state = _fill(film, choice, pixels, cards, progress)
     if not found:
         wait((where,), _FILM_SECONDS)
         if succeeded(where):
@@ -310,20 +310,49 @@ def show_results(film: ChosenFilm) -> None:
         st.fragment(_again, run_every=_LOOK_SECONDS)(time.monotonic())
 
 
+def _fill(film: ChosenFilm, choice: _Choice, pixels: np.ndarray, cards: _Cards, progress: _Progress) -> _State:
+    """Fill the cards as answers and heat maps come; returns what was there at last."""
+    # A row of cards at a time, and of each what the network says alone: that is what a viewer waits for, and all the
+    # rest keeps a browser as busy again. No map is asked for before, or it would be made while the last answers are
+    # drawn; unless answers take long, as they do while networks are loaded.
+    until = time.monotonic() + _LOOK_SECONDS
+    for state in _looks(
+        film, pixels.shape, choice, lambda state: not state.waiting or time.monotonic() > until, few=_ROW
+    ):
+        cards.show(state, answers_alone=True)
+    asked = False
+    for state in _looks(film, pixels.shape, choice, lambda state: state.complete):
+        # The first look asks for the maps; what is said beside them comes with them, unless they take long.
+        if asked or state.complete:
+            cards.show(state)
+        if asked and not state.complete:
+            progress.show(state)
+        asked = True
+    return state
+
+
 def _looks(
-    film: ChosenFilm, size: tuple[int, int], choice: _Choice, enough: Callable[[_State], bool]
+    film: ChosenFilm,
+    size: tuple[int, int],
+    choice: _Choice,
+    enough: Callable[[_State], bool],
+    few: int | None = None,
 ) -> Iterator[_State]:
     """What is there of a film, again when all is there that is waited for, and every now and then before, until it is
-    enough or a run has taken long enough."""
+    enough or a run has taken long enough.
+
+    Args:
+        few: how many of the next things are waited for at once, none of them a heat map; None: for all, maps included.
+    """
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        state = _look(film, size, choice)
+        state = _look(film, size, choice, maps=few is None)
         yield state
         if enough(state) or time.monotonic() > until:
             return
         coming = [future for future in state.waiting if not future.cancelled()]
         if coming:
-            wait(coming, _LOOK_SECONDS)
+            wait(coming[:few], _LOOK_SECONDS)
         else:  # Too much waited, or what was asked for was forgotten: it is asked for again.
             time.sleep(_LOOK_SECONDS)
         # Ends this run where the viewer has clicked something meanwhile: Streamlit looks for that here.
@@ -481,22 +510,28 @@ class _Cards:
         self._film, self._choice, self._pixels = film, choice, pixels
         self._cards: dict[str, DeltaGenerator] = {}
         self._maps: dict[str, DeltaGenerator] = {}
+        self._notes: dict[str, DeltaGenerator] = {}
         all_keys = available()
-        for start in range(0, len(all_keys), 3):
-            for column, key in zip(st.columns(3), all_keys[start : start + 3], strict=False):
+        for start in range(0, len(all_keys), _ROW):
+            for column, key in zip(st.columns(_ROW), all_keys[start : start + _ROW], strict=False):
                 with column, st.container(border=True, key=f"card_{key}"):
                     st.markdown(f"**{plain(spec(key).title)}**")
                     # An element, not a container: what stood here of another film is gone with it.
                     self._cards[key] = st.empty()
                     self._cards[key].skeleton(height=360)
 
-    def show(self, state: _State) -> None:
-        """Fill in what has come since the last time."""
+    def show(self, state: _State, *, answers_alone: bool = False) -> None:
+        """Fill in what has come since the last time; only what the networks say, if that is asked for."""
         for key in [key for key in self._cards if key in state.errors]:
             self._cards.pop(key).error(state.errors[key], icon=":material/error:")
         for key in [key for key in self._cards if key in state.readings]:
             with self._cards.pop(key).container():
-                self._maps[key] = _answer(self._film, key, state)
+                self._maps[key], self._notes[key] = _answer(key, state)
+        if answers_alone:
+            return
+        for key in list(self._notes):
+            with self._notes.pop(key).container():
+                _about(self._film, state.readings[key].prediction)
         for key in [key for key in self._maps if _map_known(key, state, self._choice)]:
             with self._maps.pop(key).container():
                 _heat(self._film, key, state, self._choice, self._pixels)
@@ -508,21 +543,25 @@ def _map_known(key: str, state: _State, choice: _Choice) -> bool:
     return none or key in state.heats or key in state.heat_errors
 
 
-def _answer(film: ChosenFilm, key: str, state: _State) -> DeltaGenerator:
-    """What a network says of the film; returns the place for its heat map."""
+def _answer(key: str, state: _State) -> tuple[DeltaGenerator, DeltaGenerator]:
+    """What a network says of the film; returns the places for its heat map and for what is to be known about it."""
     model, prediction = spec(key), state.readings[key].prediction
     # A number and its sign stay on one line.
     st.markdown(f"#### {heading(state.gate, _verdict(prediction))}".replace(" %", "\N{NO-BREAK SPACE}%"))
     probability_bars(model.title, prediction.findings, prediction.probabilities.tolist(), key=f"bars_{key}")
     place: DeltaGenerator = st.empty()
     place.skeleton(height=240)
+    return place, st.empty()
+
+
+def _about(film: ChosenFilm, prediction: Prediction) -> None:
+    """How far a network can be trusted, and what it saw."""
     source = {"yes": "was in its training", "no": "was **not** in its training", "unknown": ""}
     about = source[seen(prediction.training_sources, film.source)]
-    if about:
-        st.caption(f"The source of this film, {film.source}, {about}.")
-    st.caption(_track_record(key, prediction.weights_sha256, film.source), help=_AUC)
+    parts = [f"The source of this film, {film.source}, {about}."] if about else []
+    parts.append(_track_record(prediction.model, prediction.weights_sha256, film.source))
+    st.caption("\n\n".join(parts), help=_AUC)
     _network_saw(film, prediction)
-    return place
 
 
 @st.fragment
@@ -577,10 +616,11 @@ def _heat(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
     )
     if heat.raw_max:
         st.image(_legend(choice.opacity), width="stretch", alt="Colour scale of the heat map, from none to the most")
-        st.caption(f"None to most evidence. {name}: {_where(heat)}.")
+        parts = [f"None to most evidence. {name}: {_where(heat)}."]
         if state.lungs:
             place = evidence_of(film.radiograph.sha256, (key, finding, heat.method), heat.heat, state.lungs)
-            st.caption(in_words(place, finding))
+            parts.append(in_words(place, finding))
+        st.caption("\n\n".join(parts))
     else:
         st.caption(f"{name}: nothing in this layer speaks for it, so the map is empty.")
 

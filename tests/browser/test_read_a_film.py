@@ -75,9 +75,10 @@ def gallery_button(page: Page, finding: str) -> Locator:
 
 
 def read(page: Page) -> None:
-    """Wait until every network has its chart and its heat map on the page."""
+    """Wait until every network has its chart and its heat map on the page. The first time on a machine they are
+    converted before."""
     for key in shipped():
-        expect(heat_map(page, key)).to_be_visible()
+        expect(heat_map(page, key)).to_be_visible(timeout=8 * PATIENCE)
         expect(page.locator(f".st-key-bars_{key} .bar").first).to_be_visible()
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
 
@@ -234,7 +235,7 @@ def test_uploads(visit: Visit, request: pytest.FixtureRequest) -> None:
     expect(viewer(page)).to_have_attribute("aria-label", containing(".png"))
 
 
-def test_the_viewer_shows_the_film_s_own_greys(visit: Visit) -> None:
+def test_the_viewer_shows_a_films_own_greys(visit: Visit) -> None:
     """Of 8 and of 16 bits, which reach the browser in two ways."""
     pixels = phantom("covid19", seed=7, size=256).pixels
     page = visit.enter()

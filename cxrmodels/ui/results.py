@@ -145,15 +145,17 @@ def _track_record(model: str, weights_sha256: str, source: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What is known so far of one film: answers, errors, and the heat maps that were asked for; what the gate says;
-    then where the lungs are, and the maps that can be compared with each other. While it waits: for what, its place in
-    line, or why it was not taken."""
+    """What is known so far of one film: answers, errors, and the heat maps that were asked for; what is waited for, in
+    the order in which it should come, and whether every network has answered; what the gate says; then where the lungs
+    are, and the maps that can be compared with each other. While it waits: its place in line, or why it was not
+    taken."""
 
     readings: dict[str, Reading]
     errors: dict[str, str]
     heat_errors: dict[str, str]
     heats: dict[str, SaliencyMap]
     waiting: tuple[Future[Any], ...]
+    answered: bool
     gate: Gate | None = None
     lungs: Lungs | None = None
     compared: tuple[SaliencyMap, ...] = ()
@@ -183,14 +185,13 @@ def _ask(radiograph: Radiograph) -> tuple[dict[str, Future[Reading]], Future[Gat
     return asked, gate, where
 
 
-def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice, maps: bool) -> _State:
-    """What is there of a film, and what is waited for. Asks for whatever follows from what is there; for heat maps only
-    if `maps` says so."""
+def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice) -> _State:
+    """What is there of a film, and what is waited for. Asks for whatever follows from what is there."""
     radiograph, shared = film.radiograph, service()
     asked, gate, where = _ask(radiograph)
     mapped: dict[str, Future[SaliencyMap]] = {}
     readings = {key: future.result() for key, future in asked.items() if succeeded(future)}
-    for key, reading in readings.items() if maps else ():
+    for key, reading in readings.items():
         finding = _finding_of(reading.prediction, choice)
         if finding is not None:
             mapped[key] = shared.heat(radiograph, key, finding, choice.method, size)
@@ -202,12 +203,13 @@ def _look(film: ChosenFilm, size: tuple[int, int], choice: _Choice, maps: bool) 
         _problems(mapped),
         heats,
         _open(everything),
+        not _open(asked.values()),
         _said(gate) if settled(gate) and not _was_refused(gate) else None,
         where.result() if succeeded(where) else None,
         place=shared.place(radiograph),
         refused=next((str(one.exception()) for one in everything if _was_refused(one)), ""),
     )
-    return _compare(state, radiograph, size, choice) if maps and state.complete else state
+    return _compare(state, radiograph, size, choice) if state.complete else state
 
 
 def _compare(state: _State, radiograph: Radiograph, size: tuple[int, int], choice: _Choice) -> _State:
@@ -313,21 +315,18 @@ def show_results(film: ChosenFilm) -> None:
 def _fill(film: ChosenFilm, choice: _Choice, pixels: np.ndarray, cards: _Cards, progress: _Progress) -> _State:
     """Fill the cards as answers and heat maps come; returns what was there at last."""
     # A row of cards at a time, and of each what the network says alone: that is what a viewer waits for, and all the
-    # rest keeps a browser as busy again. No map is asked for before, or it would be made while the last answers are
-    # drawn; unless answers take long, as they do while networks are loaded.
+    # rest keeps a browser as busy again. Unless answers take long, as they do while networks are loaded.
     until = time.monotonic() + _LOOK_SECONDS
-    for state in _looks(
-        film, pixels.shape, choice, lambda state: not state.waiting or time.monotonic() > until, few=_ROW
-    ):
+    for state in _looks(film, pixels.shape, choice, lambda state: state.answered or time.monotonic() > until, few=_ROW):
         cards.show(state, answers_alone=True)
-    asked = False
+    waited = False
     for state in _looks(film, pixels.shape, choice, lambda state: state.complete):
-        # The first look asks for the maps; what is said beside them comes with them, unless they take long.
-        if asked or state.complete:
+        # What is said beside the maps comes with them, unless they take long.
+        if waited or state.complete:
             cards.show(state)
-        if asked and not state.complete:
+        if waited and not state.complete:
             progress.show(state)
-        asked = True
+        waited = True
     return state
 
 
@@ -342,11 +341,11 @@ def _looks(
     enough or a run has taken long enough.
 
     Args:
-        few: how many of the next things are waited for at once, none of them a heat map; None: for all, maps included.
+        few: how many of the next things are waited for at once; None: all.
     """
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        state = _look(film, size, choice, maps=few is None)
+        state = _look(film, size, choice)
         yield state
         if enough(state) or time.monotonic() > until:
             return
@@ -546,8 +545,7 @@ def _map_known(key: str, state: _State, choice: _Choice) -> bool:
 def _answer(key: str, state: _State) -> tuple[DeltaGenerator, DeltaGenerator]:
     """What a network says of the film; returns the places for its heat map and for what is to be known about it."""
     model, prediction = spec(key), state.readings[key].prediction
-    # A number and its sign stay on one line.
-    st.markdown(f"#### {heading(state.gate, _verdict(prediction))}".replace(" %", "\N{NO-BREAK SPACE}%"))
+    st.markdown(f"#### {_unbroken(heading(state.gate, _verdict(prediction)))}")
     probability_bars(model.title, prediction.findings, prediction.probabilities.tolist(), key=f"bars_{key}")
     place: DeltaGenerator = st.empty()
     place.skeleton(height=240)
@@ -620,9 +618,14 @@ def _heat(film: ChosenFilm, key: str, state: _State, choice: _Choice, pixels: np
         if state.lungs:
             place = evidence_of(film.radiograph.sha256, (key, finding, heat.method), heat.heat, state.lungs)
             parts.append(in_words(place, finding))
-        st.caption("\n\n".join(parts))
+        st.caption(_unbroken("\n\n".join(parts)))
     else:
         st.caption(f"{name}: nothing in this layer speaks for it, so the map is empty.")
+
+
+def _unbroken(text: str) -> str:
+    """A number and its sign stay on one line."""
+    return text.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _where(heat: SaliencyMap) -> str:

@@ -278,6 +278,14 @@ def test_what_looks_again_by_itself_holds_nothing_that_runs_by_itself() -> None:
     }
 
 
+@pytest.mark.parametrize("path", [path for path in LIBRARY if part_of(module_name(path)) == "ui"], ids=module_name)
+def test_a_download_does_not_run_the_page(path: Path) -> None:
+    """A run makes new buttons and drops what the old ones offer, at times before the browser has fetched it."""
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "download_button":
+            assert [ast.unparse(word.value) for word in node.keywords if word.arg == "on_click"] == ["'ignore'"]
+
+
 def test_router_only_routes() -> None:
     others = {target for target in imports(ROOT / "app.py") if target.split(".")[0] not in sys.stdlib_module_names}
     assert others <= {"streamlit", "cxrmodels", "cxrmodels.ui.frame", "cxrmodels.ui.server"}

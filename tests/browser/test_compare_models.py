@@ -94,6 +94,8 @@ def command(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def downloaded(page: Page, button: str, path: Path) -> Path:
+    """Take what a button offers, once the page stands: one that is still running replaces its buttons."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     with page.expect_download(timeout=PATIENCE) as coming:
         page.get_by_role("button", name=button).click()
     coming.value.save_as(path)

@@ -30,13 +30,20 @@ def show_export(board: Board, setting: Setting) -> None:
     left, right = st.columns(2)
     name = f"cxr-model-lab-{board.question.key}"
     left.download_button(
-        "Every figure (CSV)", lambda: _csv(board), f"{name}.csv", "text/csv", key="compare_csv", width="stretch"
+        "Every figure (CSV)",
+        lambda: _csv(board),
+        f"{name}.csv",
+        "text/csv",
+        on_click="ignore",
+        key="compare_csv",
+        width="stretch",
     )
     right.download_button(
         "Report (HTML)",
         lambda: report_html(board, setting),
         f"{name}.html",
         "text/html",
+        on_click="ignore",
         key="compare_report",
         width="stretch",
         help="One file with charts, figures, data hashes, versions and seed. "

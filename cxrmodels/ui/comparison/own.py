@@ -60,6 +60,7 @@ def show_own() -> None:
                 text,
                 f"predictions-{one.key[-12:]}.csv",
                 "text/csv",
+                on_click="ignore",
                 key=f"predictions {one.key}",
                 help="With this file `evaluate --check report.html --predictions FILE.csv` makes a report again in "
                 "which the network took part.",
@@ -82,7 +83,9 @@ def _ask_csv() -> None:
         "One row a film: `image_id`, `finding` (what it is) and a column `p_FINDING` for each finding the model knows; "
         "`source`, `group_id` (patient), `age_group` and `view` if you have them."
     )
-    st.download_button("Example CSV", template(), "predictions-example.csv", "text/csv", key="own_template")
+    st.download_button(
+        "Example CSV", template(), "predictions-example.csv", "text/csv", on_click="ignore", key="own_template"
+    )
     file = st.file_uploader("Your predictions", max_upload_size=MAX_BYTES // 1000**2, key="own_csv")
     if file is None:
         return

@@ -440,7 +440,7 @@ def _take_along(run: Run, config: RunConfig) -> None:
     columns = st.columns(4)
     if model.is_file():
         columns[0].download_button(
-            "Network (.keras)", model.read_bytes, f"{run.id}.keras", key="get_model", width="stretch"
+            "Network (.keras)", model.read_bytes, f"{run.id}.keras", on_click="ignore", key="get_model", width="stretch"
         )
     if report.is_file():
         columns[1].download_button(
@@ -448,6 +448,7 @@ def _take_along(run: Run, config: RunConfig) -> None:
             report.read_bytes,
             f"{run.id}-report.json",
             "application/json",
+            on_click="ignore",
             key="get_report",
             width="stretch",
         )
@@ -457,6 +458,7 @@ def _take_along(run: Run, config: RunConfig) -> None:
         config.to_json(),
         f"{run.id}-config.json",
         "application/json",
+        on_click="ignore",
         key="get_config",
         width="stretch",
     )

@@ -152,7 +152,9 @@ def _into_address(config: RunConfig, usual: RunConfig) -> None:
 
 def _as_file(config: RunConfig) -> None:
     with st.popover("Settings as a file", icon=":material/description:"):
-        st.download_button("Save (JSON)", config.to_json(), "training.json", "application/json", key="save_settings")
+        st.download_button(
+            "Save (JSON)", config.to_json(), "training.json", "application/json", on_click="ignore", key="save_settings"
+        )
         file = st.file_uploader("Open", type="json", max_upload_size=1, key="open_settings")
         if file is None or file.file_id == st.session_state.get(_OPENED):
             return

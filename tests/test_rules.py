@@ -79,6 +79,9 @@ def part_of(module: str) -> str:
     return module.removeprefix("cxrmodels").removeprefix(".").split(".")[0]
 
 
+UI = [path for path in LIBRARY if part_of(module_name(path)) == "ui"]
+
+
 def _targets(node: ast.AST, names: frozenset[str]) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
@@ -268,9 +271,8 @@ def test_what_looks_again_by_itself_holds_nothing_that_runs_by_itself() -> None:
     """Streamlit drops what it has not sent yet of a fragment that runs again, but not what lies deeper: a browser that
     gets the inner one's elements without the outer one's goes blank ("Bad delta path index")."""
     mentions = _Mentions()
-    for path in LIBRARY:
-        if part_of(module_name(path)) == "ui":
-            mentions.read(path)
+    for path in UI:
+        mentions.read(path)
     assert len(mentions.repeated) >= 6
     assert {name for _, name in mentions.fragments} > {"_network_saw", "_board"}
     assert {name: mentions.within(name) & mentions.fragments for name in mentions.repeated} == {
@@ -278,9 +280,9 @@ def test_what_looks_again_by_itself_holds_nothing_that_runs_by_itself() -> None:
     }
 
 
-@pytest.mark.parametrize("path", [path for path in LIBRARY if part_of(module_name(path)) == "ui"], ids=module_name)
+@pytest.mark.parametrize("path", UI, ids=module_name)
 def test_a_download_does_not_run_the_page(path: Path) -> None:
-    """A run makes new buttons and drops what the old ones offer, at times before the browser has fetched it."""
+    """A run makes new buttons and drops what the old ones offer, which the browser may not have fetched yet."""
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "download_button":
             assert [ast.unparse(word.value) for word in node.keywords if word.arg == "on_click"] == ["'ignore'"]

@@ -53,7 +53,7 @@ def radiograph_viewer(
         outline: closed lines around the lungs, float (P, 2) each, x and y as shares of width and height, 0-1; the
             reader can take them away.
     """
-    film, columns, rows = _sent(sha256, pixels)
+    film, levels, columns, rows = _sent(sha256, pixels)
     data: dict[str, Any] = {
         # Streamlit does not pass its own key on to the browser.
         "key": remembered or key,
@@ -63,8 +63,8 @@ def radiograph_viewer(
         "height": height,
         "columns": columns,
         "rows": rows,
-        "film": base64.b64encode(film.png).decode("ascii"),
-        "levels": film.levels,
+        "film": film,
+        "levels": levels,
         # A ten-thousandth of a side is less than a pixel.
         "outline": [np.round(line, 4).tolist() for line in outline],
     }
@@ -86,10 +86,10 @@ class Film:
 
 # Keyed by the hash, since Streamlit would hash only a sample of a large array: never show a wrong film.
 @st.cache_data(scope="session", max_entries=8, show_spinner=False)
-def _sent(sha256: str, _pixels: Floats) -> tuple[Film, int, int]:
-    """The film, with the columns and rows that were left of it."""
-    columns, rows = sent_size(_pixels)
-    return film_png(_pixels), columns, rows
+def _sent(sha256: str, _pixels: Floats) -> tuple[str, list[int] | None, int, int]:
+    """The film as base64 of its PNG, its levels, and the columns and rows that were left of it."""
+    film = film_png(_pixels)
+    return base64.b64encode(film.png).decode("ascii"), film.levels, *sent_size(_pixels)
 
 
 def sent_size(pixels: Floats) -> tuple[int, int]:
